@@ -1,0 +1,1 @@
+"""Plimsoll: the command line, the sandbox cluster and the load generator."""

@@ -1,0 +1,1 @@
+"""Plimsoll: the operator process that turns an LLMService into children and status."""

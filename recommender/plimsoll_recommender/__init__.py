@@ -1,0 +1,1 @@
+"""Plimsoll: the recommender, a pure library from model facts to an engine configuration."""

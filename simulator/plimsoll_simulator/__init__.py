@@ -1,0 +1,1 @@
+"""Plimsoll: discrete-event model of a fleet of engines."""
