@@ -1,0 +1,1 @@
+"""Benchmarks: each module but `figures` has a `run` that returns figures beside their bars."""
