@@ -1,0 +1,1 @@
+"""`plimsoll demo`: the whole product on one machine, watched live, judged at the end."""
