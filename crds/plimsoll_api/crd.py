@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel
 
 from plimsoll_api import names
+from plimsoll_api.v1alpha1.base import VALIDATIONS, Rule
 from plimsoll_api.v1alpha1.spec import LLMServiceSpec
 from plimsoll_api.v1alpha1.status import LLMServiceStatus
 
@@ -77,6 +78,14 @@ PRINTER_COLUMNS: Final[tuple[Mapping[str, str | int], ...]] = (
 """What `kubectl get llm` shows."""
 
 
+_NAME_RULE: Final = Rule(
+    cel=f"self.metadata.name.size() <= {names.MAX_NAME_LENGTH} && self.metadata.name.matches('^[a-z][-a-z0-9]*$')",
+    message=f"metadata.name must start with a letter, have only lower-case letters, digits and '-', and at most "
+    f"{names.MAX_NAME_LENGTH} characters: the names of its Service and Deployment are made of it",
+)
+"""The Service is named like the LLMService, and a Service's name is a DNS label (RFC 1035)."""
+
+
 def structural(node: Mapping[str, Any], definitions: Mapping[str, Any], *, defaults: bool) -> Schema:
     """One node of a pydantic JSON schema as a node of a structural schema.
 
@@ -89,6 +98,8 @@ def structural(node: Mapping[str, Any], definitions: Mapping[str, Any], *, defau
         ValueError: the node uses a keyword that has no structural counterpart here.
     """
     merged = _resolve(node, definitions)
+    if merged.get("x-kubernetes-int-or-string"):
+        del merged["type"]
     result: Schema = {}
     for key, value in merged.items():
         if key in _KEPT or key.startswith("x-kubernetes-"):
@@ -105,6 +116,8 @@ def structural(node: Mapping[str, Any], definitions: Mapping[str, Any], *, defau
         }
         if merged.get("required"):
             result["required"] = list(merged["required"])
+    if isinstance(merged.get("additionalProperties"), dict):
+        result["additionalProperties"] = structural(merged["additionalProperties"], definitions, defaults=defaults)
     if "items" in merged:
         result["items"] = structural(merged["items"], definitions, defaults=defaults)
     if defaults and (default := _default(merged.get("default"))) is not None:
@@ -145,7 +158,7 @@ def _default(value: Any) -> Any:
 def _ordered(schema: Schema) -> Schema:
     """The keywords in the order a person reads them: what it is, then its bounds, then its content."""
     first = ["description", "type", "format", "enum", "pattern", "default"]
-    last = ["required", "properties", "items"]
+    last = ["required", "properties", "additionalProperties", "items"]
     middle = [key for key in schema if key not in first and key not in last]
     return {key: schema[key] for key in [*first, *middle, *last] if key in schema}
 
@@ -197,6 +210,7 @@ def _version() -> dict[str, Any]:
                 "description": "A large language model served on this cluster: sized, run, watched and scaled.",
                 "type": "object",
                 "required": ["spec"],
+                VALIDATIONS: _NAME_RULE.validations(),
                 "properties": {
                     "apiVersion": {"type": "string"},
                     "kind": {"type": "string"},

@@ -42,6 +42,9 @@ SERIES_NAMESPACE: Final = "namespace"
 SERIES_SERVICE: Final = "llmservice"
 SERIES_POD: Final = "pod"
 
+MAX_NAME_LENGTH: Final = 63 - len("-weights")
+"""Characters in an LLMService's name: its longest child's name must still be a DNS label (RFC 1035: 63)."""
+
 ENGINE_CONTAINER: Final = "engine"
 ENGINE_PORT_NAME: Final = "http"
 ENGINE_PORT: Final = 8000

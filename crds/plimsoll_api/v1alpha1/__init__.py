@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from plimsoll_api.v1alpha1.base import ApiModel
+from plimsoll_api.v1alpha1.engine import Engine, EngineType, KvCacheDtype
+from plimsoll_api.v1alpha1.model import Model, ModelCache
 from plimsoll_api.v1alpha1.quantities import format_decimal, format_duration, parse_duration
 from plimsoll_api.v1alpha1.spec import (
     AcceleratorCandidate,
-    ApiModel,
-    Engine,
-    EngineType,
-    KvCacheDtype,
     LLMServiceSpec,
-    Model,
-    ModelCache,
     Objectives,
     Rollout,
     RolloutStrategy,

@@ -7,9 +7,11 @@ Kubernetes objects are compared, hashed and applied as JSON; floats do not survi
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field
+
+from plimsoll_api.v1alpha1.base import Rule, cel_string, matching
 
 DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 DECIMAL_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?$"
@@ -49,16 +51,82 @@ def format_decimal(value: float, digits: int = 3) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _check_duration(text: str) -> str:
-    parse_duration(text)
-    return text
+def is_duration(path: str) -> str:
+    """A CEL condition: the field at `path` is a well-formed duration, so that `duration(path)` cannot fail."""
+    return f"{path}.matches({cel_string(DURATION_PATTERN)})"
 
 
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=_MAX_LENGTH), AfterValidator(_check_duration)]
-"""A non-negative duration string."""
+def _duration_between(low: str, high: str) -> Rule:
+    """The rule that a well-formed duration lies within two bounds, both included."""
+    return Rule(
+        cel=f"!{is_duration('self')} || (duration(self) >= duration('{low}') && duration(self) <= duration('{high}'))",
+        message=f"must be between {low} and {high}",
+        holds=lambda text: parse_duration(low) <= parse_duration(text) <= parse_duration(high),
+    )
+
+
+def _decimal_between(low: str, high: str, *, low_included: bool) -> Rule:
+    """The rule that an integer or a decimal string lies within two bounds, the upper one included."""
+    above = ">=" if low_included else ">"
+    number = "double(string(self))"
+    return Rule(
+        cel=f"!string(self).matches({cel_string(DECIMAL_PATTERN)}) || "
+        f"({number} {above} {float(low)} && {number} <= {float(high)})",
+        message=f"must be {'at least' if low_included else 'greater than'} {low} and at most {high}",
+        holds=lambda text: (
+            (float(text) >= float(low) if low_included else float(text) > float(low)) and float(text) <= float(high)
+        ),
+    )
+
+
+def _digits(value: Any) -> Any:
+    """An integer as its digits; anything else as it is, for the type check that follows."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_TEXT: Final = Field(max_length=_MAX_LENGTH)
+_IS_DURATION: Final = matching(
+    DURATION_PATTERN, "must be a duration: numbers with units ms, s, m or h, such as 800ms, 2s or 1m30s"
+)
+_INTEGER_OR_TEXT: Final = Field(max_length=_MAX_LENGTH, json_schema_extra={"x-kubernetes-int-or-string": True})
+_IS_DECIMAL: Final = Rule(
+    cel=f"string(self).matches({cel_string(DECIMAL_PATTERN)})",
+    message='must be a number that is not negative, in quotes when it has decimals, such as 4 or "3.20"',
+    holds=lambda text: re.fullmatch(DECIMAL_PATTERN, text) is not None,
+)
+
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=_MAX_LENGTH)]
+"""A non-negative duration string of a status."""
 
 Decimal = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=_MAX_LENGTH)]
-"""A non-negative decimal string."""
+"""A non-negative decimal string of a status."""
 
-Fraction = Annotated[str, Field(pattern=FRACTION_PATTERN, max_length=_MAX_LENGTH)]
+ResponseTime = Annotated[str, _TEXT, _IS_DURATION, _duration_between("1ms", "24h")]
+"""A latency target: more than nothing, at most a day (a batch service's)."""
+
+Patience = Annotated[str, _TEXT, _IS_DURATION, _duration_between("0s", "24h")]
+"""How long something must last before it is acted on; zero acts at once."""
+
+IdleTime = Annotated[str, _TEXT, _IS_DURATION, _duration_between("1m", "168h")]
+"""Time without a request before a service stops: not shorter than a start takes, at most a week."""
+
+DrainTime = Annotated[str, _TEXT, _IS_DURATION, _duration_between("0s", "1h")]
+"""Time to finish streams; it becomes the pod's grace period and with it the longest a node drain can take."""
+
+StartTime = Annotated[str, _TEXT, _IS_DURATION, _duration_between("10s", "24h")]
+"""Time to load a model; less than the smallest engine takes would restart it for ever."""
+
+Rate = Annotated[
+    str, BeforeValidator(_digits), _INTEGER_OR_TEXT, _IS_DECIMAL, _decimal_between("0", "1000000", low_included=False)
+]
+"""A number greater than 0: an integer or a decimal string; a string to Python."""
+
+Price = Annotated[
+    str, BeforeValidator(_digits), _INTEGER_OR_TEXT, _IS_DECIMAL, _decimal_between("0", "1000000", low_included=True)
+]
+"""Money per hour, 0 for what is paid for already: an integer or a decimal string; a string to Python."""
+
+Fraction = Annotated[
+    str, _TEXT, matching(FRACTION_PATTERN, 'must be a fraction greater than 0 and at most 1, in quotes, such as "0.9"')
+]
 """A decimal string in (0, 1]."""

@@ -3,99 +3,41 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field
 
-from plimsoll_api.v1alpha1.quantities import Decimal, Duration, Fraction
+from plimsoll_api.v1alpha1.base import ApiModel, Rule, matching
+from plimsoll_api.v1alpha1.engine import Engine
+from plimsoll_api.v1alpha1.model import Model
+from plimsoll_api.v1alpha1.quantities import (
+    DrainTime,
+    Fraction,
+    IdleTime,
+    Patience,
+    Price,
+    Rate,
+    ResponseTime,
+    StartTime,
+    is_duration,
+    parse_duration,
+)
 
-MODEL_URI_PATTERN: Final = r"^(hf|pvc|s3|oci|file)://.+$"
-"""The schemes a model can be read from; a bare `org/name` is refused so that the source is never guessed."""
-
-DNS_LABEL_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 MAX_REPLICAS: Final = 1000
 """Upper bound of any replica count: well beyond a cluster's GPUs, small enough to stop a typing error."""
 
 
-def to_camel(snake: str) -> str:
-    """`tensor_parallel_size` -> `tensorParallelSize`."""
-    head, *tail = snake.split("_")
-    return head + "".join(word.capitalize() for word in tail)
-
-
-class ApiModel(BaseModel):
-    """Base of every API model: camelCase on the wire, immutable, unknown fields refused."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
-
-
-def rule(cel: str, message: str) -> dict[str, JsonValue]:
-    """One CEL validation rule of the CRD (`x-kubernetes-validations`)."""
-    return {"rule": cel, "message": message}
-
-
-def with_rules(*rules: JsonValue) -> ConfigDict:
-    """Model configuration that attaches CEL rules to a model's schema."""
-    return ConfigDict(json_schema_extra={"x-kubernetes-validations": list(rules)})
-
-
-class ModelCache(ApiModel):
-    """A volume claim that keeps the weights between pods."""
-
-    size: str = Field(
-        pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$", max_length=16, description="Size of the claim, such as 200Gi."
-    )
-    storage_class_name: str | None = Field(
-        default=None, max_length=253, description="Storage class; the cluster's default when absent."
-    )
-
-
-class Model(ApiModel):
-    """The model to serve and where its weights are."""
-
-    uri: str = Field(
-        pattern=MODEL_URI_PATTERN,
-        max_length=1024,
-        description=(
-            "Where the model is: hf://org/name (Hugging Face hub), pvc://claim/path, s3://bucket/path, "
-            "oci://image or file:///path on the node."
-        ),
-    )
-    revision: str | None = Field(
-        default=None, max_length=128, description="Revision of an hf:// model: a branch, tag or commit."
-    )
-    served_name: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=253,
-        description="Name clients use in requests; the LLMService's own name when absent.",
-    )
-    credentials_secret: str | None = Field(
-        default=None,
-        pattern=DNS_LABEL_PATTERN,
-        max_length=253,
-        description="Secret in the same namespace whose key `token` grants access to the model. By reference only.",
-    )
-    base_model: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=253,
-        description=(
-            "Catalogue name of a model with the same architecture, such as meta-llama/Llama-3.1-8B-Instruct, "
-            "for a fine-tune or a copy whose config.json the operator cannot read."
-        ),
-    )
-    config_map: str | None = Field(
-        default=None,
-        pattern=DNS_LABEL_PATTERN,
-        max_length=253,
-        description="ConfigMap in the same namespace whose key config.json describes the model.",
-    )
-    cache: ModelCache | None = Field(default=None, description="Keep the weights on a volume claim between pods.")
-
-
 class TokenLengths(ApiModel):
     """Distribution of a token count over requests."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!has(self.p95) || self.p95 >= self.mean",
+            message="p95 ({self.p95}) must not be less than mean ({self.mean})",
+            holds=lambda tokens: tokens.p95 is None or tokens.p95 >= tokens.mean,
+            field="p95",
+        ),
+    )
 
     mean: int = Field(ge=1, le=10_000_000, description="Mean number of tokens per request.")
     p95: int | None = Field(
@@ -106,25 +48,14 @@ class TokenLengths(ApiModel):
 class Workload(ApiModel):
     """The traffic you expect; replaced by what is observed once there is traffic."""
 
-    model_config = with_rules(
-        rule(
-            "!has(self.inputTokens.p95) || self.inputTokens.p95 >= self.inputTokens.mean",
-            "workload.inputTokens.p95 must not be less than workload.inputTokens.mean",
-        ),
-        rule(
-            "!has(self.outputTokens.p95) || self.outputTokens.p95 >= self.outputTokens.mean",
-            "workload.outputTokens.p95 must not be less than workload.outputTokens.mean",
-        ),
-    )
-
     input_tokens: TokenLengths = Field(
         default=TokenLengths(mean=1000, p95=3000), description="Prompt length of a request, in tokens."
     )
     output_tokens: TokenLengths = Field(
         default=TokenLengths(mean=250, p95=700), description="Generated length of a request, in tokens."
     )
-    requests_per_second: Decimal = Field(default="1", description="Mean request rate of the whole service.")
-    burstiness: Decimal = Field(
+    requests_per_second: Rate = Field(default="1", description="Mean request rate of the whole service.")
+    burstiness: Rate = Field(
         default="1",
         description="Coefficient of variation of the time between requests: 1 is Poisson, more is burstier.",
     )
@@ -133,11 +64,22 @@ class Workload(ApiModel):
 class Objectives(ApiModel):
     """What users of the service should see. A request attains the objectives when it meets all that are set."""
 
-    ttft: Duration = Field(default="2s", description="Time to first token, at the percentile below.")
-    tpot: Duration = Field(
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel=f"!has(self.e2e) || !{is_duration('self.e2e')} || !{is_duration('self.ttft')}"
+            " || duration(self.e2e) >= duration(self.ttft)",
+            message="objectives.e2e ({self.e2e}) must not be less than objectives.ttft ({self.ttft}): "
+            "the whole response contains its first token",
+            holds=lambda aims: aims.e2e is None or parse_duration(aims.e2e) >= parse_duration(aims.ttft),
+            field="e2e",
+        ),
+    )
+
+    ttft: ResponseTime = Field(default="2s", description="Time to first token, at the percentile below.")
+    tpot: ResponseTime = Field(
         default="100ms", description="Time per output token (inter-token latency), at the percentile below."
     )
-    e2e: Duration | None = Field(default=None, description="Time for the whole response, at the percentile below.")
+    e2e: ResponseTime | None = Field(default=None, description="Time for the whole response, at the percentile below.")
     percentile: int = Field(default=95, ge=50, le=99, description="Percentile at which the targets must hold.")
     attainment: Fraction = Field(
         default="0.99", description="Share of requests over time that must meet every target; drives alerts."
@@ -147,66 +89,21 @@ class Objectives(ApiModel):
 class AcceleratorCandidate(ApiModel):
     """One kind of GPU the service may use."""
 
-    product: str = Field(
-        min_length=1,
-        max_length=63,
-        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+    product: Annotated[
+        str,
+        Field(max_length=63),
+        matching(
+            r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+            "must be the value of a node's label nvidia.com/gpu.product, such as NVIDIA-H100-80GB-HBM3",
+        ),
+    ] = Field(
         description="Value of the node label nvidia.com/gpu.product, such as NVIDIA-H100-80GB-HBM3.",
     )
-    hourly_cost: Decimal | None = Field(
+    hourly_cost: Price | None = Field(
         default=None, description="Price of one GPU-hour in your currency; the catalogue's list price when absent."
     )
     max_count: int | None = Field(
         default=None, ge=1, le=100_000, description="Most GPUs of this kind the service may use."
-    )
-
-
-class EngineType(StrEnum):
-    """Inference engines the operator can run."""
-
-    VLLM = "vllm"
-
-
-class KvCacheDtype(StrEnum):
-    """Storage type of the KV cache, as vLLM names it."""
-
-    AUTO = "auto"
-    BFLOAT16 = "bfloat16"
-    FP8 = "fp8"
-    FP8_E4M3 = "fp8_e4m3"
-    FP8_E5M2 = "fp8_e5m2"
-
-
-class Engine(ApiModel):
-    """Engine settings. What is set here is obeyed; what is absent is recommended."""
-
-    type: EngineType = Field(default=EngineType.VLLM, description="Inference engine.")
-    image: str | None = Field(
-        default=None, min_length=1, max_length=512, description="Container image; the operator's default when absent."
-    )
-    tensor_parallel_size: int | None = Field(
-        default=None, ge=1, le=64, description="GPUs each layer is split over (vLLM --tensor-parallel-size)."
-    )
-    pipeline_parallel_size: int | None = Field(
-        default=None, ge=1, le=64, description="Stages the layers are split into (vLLM --pipeline-parallel-size)."
-    )
-    max_num_seqs: int | None = Field(
-        default=None, ge=1, le=65_536, description="Most sequences in one batch (vLLM --max-num-seqs)."
-    )
-    max_num_batched_tokens: int | None = Field(
-        default=None, ge=1, le=1_048_576, description="Most tokens in one step (vLLM --max-num-batched-tokens)."
-    )
-    gpu_memory_utilization: Fraction | None = Field(
-        default=None, description="Share of GPU memory the engine may take (vLLM --gpu-memory-utilization)."
-    )
-    max_model_len: int | None = Field(
-        default=None, ge=1, le=100_000_000, description="Longest prompt plus output (vLLM --max-model-len)."
-    )
-    kv_cache_dtype: KvCacheDtype | None = Field(
-        default=None, description="Storage type of the KV cache (vLLM --kv-cache-dtype)."
-    )
-    extra_args: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field(
-        default=[], max_length=64, description="Further engine arguments, appended as they are."
     )
 
 
@@ -221,14 +118,42 @@ class ScalingMode(StrEnum):
 class Scaling(ApiModel):
     """Bounds and pace of scaling."""
 
-    model_config = with_rules(
-        rule(
-            "self.minReplicas <= self.maxReplicas",
-            "scaling.minReplicas must not be greater than scaling.maxReplicas",
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="self.minReplicas <= self.maxReplicas",
+            message="scaling.minReplicas ({self.minReplicas}) must not be greater than scaling.maxReplicas "
+            "({self.maxReplicas})",
+            holds=lambda scaling: scaling.min_replicas <= scaling.max_replicas,
+            field="minReplicas",
         ),
-        rule(
-            "self.minReplicas > 0 || has(self.scaleToZeroAfter)",
-            "scaling.minReplicas 0 needs scaling.scaleToZeroAfter: say after how long without a request to stop",
+        # In mode Manual whoever owns /scale says when; KEDA, for one, needs a minimum of 0 and no time of ours.
+        Rule(
+            cel="self.minReplicas > 0 || has(self.scaleToZeroAfter) || self.mode == 'Manual'",
+            message="scaling.minReplicas 0 needs scaling.scaleToZeroAfter: how long without a request until it stops",
+            holds=lambda scaling: (
+                scaling.min_replicas > 0
+                or scaling.scale_to_zero_after is not None
+                or scaling.mode is ScalingMode.MANUAL
+            ),
+            field="minReplicas",
+        ),
+        Rule(
+            cel="!has(self.scaleToZeroAfter) || self.minReplicas == 0",
+            message="scaling.scaleToZeroAfter needs scaling.minReplicas 0, not {self.minReplicas}: "
+            "a service that keeps replicas never stops",
+            holds=lambda scaling: scaling.scale_to_zero_after is None or scaling.min_replicas == 0,
+            field="scaleToZeroAfter",
+        ),
+        # Replicas have one owner. A bound that its owner does not know would be a promise that nobody keeps.
+        Rule(
+            cel="self.mode != 'Manual' || !(has(self.budgetPerHour) || has(self.scaleToZeroAfter))",
+            message="scaling.budgetPerHour and scaling.scaleToZeroAfter do nothing in mode Manual, where something "
+            "else owns the replicas: remove them or use mode Auto",
+            holds=lambda scaling: (
+                scaling.mode is not ScalingMode.MANUAL
+                or (scaling.budget_per_hour is None and scaling.scale_to_zero_after is None)
+            ),
+            field="mode",
         ),
     )
 
@@ -241,16 +166,16 @@ class Scaling(ApiModel):
     )
     min_replicas: int = Field(default=1, ge=0, le=MAX_REPLICAS, description="Fewest replicas.")
     max_replicas: int = Field(default=8, ge=1, le=MAX_REPLICAS, description="Most replicas.")
-    scale_to_zero_after: Duration | None = Field(
+    scale_to_zero_after: IdleTime | None = Field(
         default=None, description="Stop the last replica after this long without a request; needs minReplicas 0."
     )
-    scale_out_stabilization: Duration = Field(
+    scale_out_stabilization: Patience = Field(
         default="0s", description="The need must have lasted this long before replicas are added."
     )
-    scale_in_stabilization: Duration = Field(
+    scale_in_stabilization: Patience = Field(
         default="5m", description="The surplus must have lasted this long before replicas are removed."
     )
-    budget_per_hour: Decimal | None = Field(
+    budget_per_hour: Rate | None = Field(
         default=None, description="Most money per hour, in the currency of hourlyCost; caps the replicas."
     )
 
@@ -272,27 +197,101 @@ class Rollout(ApiModel):
             "DrainThenReplace drains first and needs none."
         ),
     )
-    drain_timeout: Duration = Field(
+    drain_timeout: DrainTime = Field(
         default="120s", description="How long a pod may take to finish its streams before it is stopped."
     )
-    startup_timeout: Duration = Field(
+    startup_timeout: StartTime = Field(
         default="30m", description="How long a pod may take to load the model before it is restarted."
     )
+
+
+_POD_TEMPLATE_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "metadata": {
+            "description": "Labels and annotations of the pods.",
+            "type": "object",
+            "properties": {
+                "labels": {
+                    "description": "Labels added to the operator's own.",
+                    "type": "object",
+                    "additionalProperties": {"type": "string"},
+                },
+                "annotations": {
+                    "description": "Annotations added to the operator's own.",
+                    "type": "object",
+                    "additionalProperties": {"type": "string"},
+                },
+            },
+        },
+        "spec": {
+            "description": "Partial PodSpec; the engine's container is named `engine`.",
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": True,
+        },
+    },
+}
+"""Two levels are spelled out, so that `podTemplate: {tolerations: ...}` is refused and not silently without effect."""
+
+
+def _is_pod_template(template: dict[str, Any]) -> bool:
+    metadata = template.get("metadata", {})
+    return (
+        template.keys() <= {"metadata", "spec"}
+        and isinstance(template.get("spec", {}), dict)
+        and isinstance(metadata, dict)
+        and metadata.keys() <= {"labels", "annotations"}
+    )
+
+
+_IS_POD_TEMPLATE: Final = Rule(
+    cel=None,
+    message="podTemplate may have spec, metadata.labels and metadata.annotations; put pod fields under spec",
+    holds=_is_pod_template,
+)
+
+
+def _gpus_per_replica(engine: Engine) -> int:
+    return (engine.tensor_parallel_size or 1) * (engine.pipeline_parallel_size or 1)
+
+
+_GPUS_PER_REPLICA_CEL: Final = (
+    "(has(self.engine.tensorParallelSize) ? self.engine.tensorParallelSize : 1)"
+    " * (has(self.engine.pipelineParallelSize) ? self.engine.pipelineParallelSize : 1)"
+)
 
 
 class LLMServiceSpec(ApiModel):
     """What a person asks for."""
 
-    model_config = with_rules(
-        rule(
-            "!has(oldSelf.model.servedName) || (has(self.model.servedName) && "
-            "self.model.servedName == oldSelf.model.servedName)",
-            "model.servedName cannot be changed: clients use it; create a new LLMService",
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!has(self.accelerators) || self.accelerators.all(a, !has(a.maxCount) || "
+            f"a.maxCount >= {_GPUS_PER_REPLICA_CEL})",
+            message="accelerators[].maxCount must not be less than the GPUs of one replica: "
+            "engine.tensorParallelSize x engine.pipelineParallelSize",
+            holds=lambda spec: all(
+                kind.max_count is None or kind.max_count >= _gpus_per_replica(spec.engine) for kind in spec.accelerators
+            ),
+            field="accelerators",
         ),
-        rule(
-            "!has(self.engine) || !has(self.engine.tensorParallelSize) || !has(self.accelerators) "
-            "|| self.accelerators.all(a, !has(a.maxCount) || a.maxCount >= self.engine.tensorParallelSize)",
-            "accelerators[].maxCount must not be less than engine.tensorParallelSize",
+        Rule(
+            cel="!has(self.engine.maxModelLen) || self.engine.maxModelLen >= "
+            "self.workload.inputTokens.mean + self.workload.outputTokens.mean",
+            message="engine.maxModelLen ({self.engine.maxModelLen}) must hold a mean request: "
+            "workload.inputTokens.mean ({self.workload.inputTokens.mean}) + "
+            "workload.outputTokens.mean ({self.workload.outputTokens.mean}) tokens; raise it or set spec.workload",
+            holds=lambda spec: (
+                spec.engine.max_model_len is None
+                or spec.engine.max_model_len >= spec.workload.input_tokens.mean + spec.workload.output_tokens.mean
+            ),
+            field="engine.maxModelLen",
+        ),
+        # The server has this from the list type; only files and objects of other servers need the rule.
+        Rule(
+            cel=None,
+            message="accelerators[].product must be unique",
+            holds=lambda spec: len({kind.product for kind in spec.accelerators}) == len(spec.accelerators),
         ),
     )
 
@@ -320,11 +319,11 @@ class LLMServiceSpec(ApiModel):
         ),
     )
     paused: bool = Field(default=False, description="Leave the children as they are until this is false again.")
-    pod_template: dict[str, Any] = Field(
+    pod_template: Annotated[dict[str, Any], _IS_POD_TEMPLATE] = Field(
         default={},
         description=(
             "Partial PodTemplateSpec merged last (strategic merge): tolerations, nodeSelector, annotations, "
             "sidecars, environment."
         ),
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+        json_schema_extra=_POD_TEMPLATE_SCHEMA,
     )

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from plimsoll_api.v1alpha1.base import ApiModel
 from plimsoll_api.v1alpha1.quantities import Decimal, Duration
-from plimsoll_api.v1alpha1.spec import ApiModel
 
 HISTORY_LENGTH = 20
 """Decisions kept in `status.history`: enough to see a day's scaling, small enough for every watch event."""
@@ -24,7 +24,8 @@ class Condition(ApiModel):
     status: Literal["True", "False", "Unknown"]
     observed_generation: int = Field(default=0, ge=0)
     last_transition_time: Timestamp = Field(json_schema_extra={"format": "date-time"})
-    reason: str = Field(min_length=1, max_length=1024)
+    # meta/v1 Condition's own pattern: one CamelCase word.
+    reason: str = Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)
     message: str = Field(max_length=32_768)
 
 
