@@ -223,7 +223,14 @@ def _version() -> dict[str, Any]:
     }
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a part that occurs twice twice: an anchor would hide half of the schema from a reader."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def to_yaml() -> str:
     """The CustomResourceDefinition as YAML: the same text every time, with a note where it comes from."""
-    text = yaml.safe_dump(custom_resource_definition(), sort_keys=False, width=110, allow_unicode=True)
-    return HEADER + text
+    definition = custom_resource_definition()
+    return HEADER + yaml.dump(definition, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
