@@ -1,0 +1,368 @@
+"""etcd and kube-apiserver, with controller-manager and scheduler on request: real, with RBAC on."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from plimsoll_cli.sandbox import binaries, kubeconfig, processes
+from plimsoll_cli.sandbox.addresses import AddressBlock, ReservedBlock, reserve_block
+from plimsoll_cli.sandbox.certificates import Authority, KeyPair, create_authority
+from plimsoll_cli.sandbox.kubectl import Kubectl
+from plimsoll_cli.sandbox.processes import Component, Process
+
+ETCD: Final = "etcd"
+API_SERVER: Final = "kube-apiserver"
+CONTROLLER_MANAGER: Final = "kube-controller-manager"
+SCHEDULER: Final = "kube-scheduler"
+ORDER: Final = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
+"""Order of starting; stopping is the reverse."""
+
+API_PORT: Final = 6443
+ETCD_PORT: Final = 2379
+ETCD_PEER_PORT: Final = 2380
+CONTROLLER_MANAGER_PORT: Final = 10257
+SCHEDULER_PORT: Final = 10259
+# The usual ports: the address is this sandbox's own (addresses.py), so nothing else has them.
+
+READY_SECONDS: Final = 60.0
+"""An API server is ready after 2.4 s on an idle 2-core machine; a busy one gets 25 times that."""
+TOKEN_DURATION: Final = "24h"  # noqa: S105 (a duration)
+"""Longer than a sandbox is used, so that no component has to fetch a new token."""
+
+# The API server refuses loopback addresses in Endpoints and EndpointSlices, and the controllers would log an event for
+# every try; the sandbox's own Service front follows Ready pods by selector instead.
+CONTROLLERS: Final = "*,-endpoint-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
+
+# Who did what to which object, without bodies. Health probes and lease renewals would drown the rest.
+_AUDIT_POLICY: Final = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: None
+    nonResourceURLs: ["/readyz*", "/livez*", "/healthz*"]
+  - level: None
+    users: ["system:apiserver", "system:kube-controller-manager", "system:kube-scheduler"]
+    resources: [{group: coordination.k8s.io, resources: [leases]}]
+  - level: Metadata
+"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a control plane keeps what.
+
+    Args:
+        root: its folder.
+        block: its addresses.
+    """
+
+    root: Path
+    block: AddressBlock
+
+    @property
+    def certificates(self) -> Path:
+        """Keys and certificates."""
+        return self.root / "pki"
+
+    @property
+    def audit_log(self) -> Path:
+        """One JSON object per request."""
+        return self.root / "logs" / "audit.log"
+
+    def log(self, component: str) -> Path:
+        """A component's log file."""
+        return self.root / "logs" / f"{component}.log"
+
+    def kubeconfig(self, identity: str) -> Path:
+        """An identity's kubeconfig."""
+        return self.root / "kubeconfigs" / f"{identity}.yaml"
+
+    @property
+    def url(self) -> str:
+        """The API server's address."""
+        return f"https://{self.block.control_address}:{API_PORT}"
+
+
+class ControlPlane:
+    """A running control plane; use it as a context manager."""
+
+    def __init__(self, layout: Layout, reserved: ReservedBlock | None, authority: Authority) -> None:
+        self.layout = layout
+        self.authority = authority
+        self.processes: dict[str, Process] = {}
+        self._reserved = reserved
+        self._kubectl: Kubectl | None = None
+
+    @classmethod
+    def start(
+        cls,
+        directory: Path,
+        components: Sequence[str] = ORDER[:2],
+        block: AddressBlock | None = None,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> ControlPlane:
+        """Start the components and wait until each is ready.
+
+        Args:
+            directory: folder for state, certificates and logs; what an earlier run left there is removed.
+            components: which of `ORDER` to run; etcd and kube-apiserver always do.
+            block: addresses the caller has reserved; None reserves some for as long as this runs.
+            announce: told the name of each component as it becomes ready.
+
+        Raises:
+            CommandError: a binary is missing, or a component did not start (with the end of its log).
+        """
+        reserved = reserve_block() if block is None else None
+        addresses = block or (reserved.block if reserved else AddressBlock(0))
+        for stale in ("etcd", "pki", "kubeconfigs", "logs"):
+            shutil.rmtree(directory / stale, ignore_errors=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        layout = Layout(directory.resolve(), addresses)
+        plane = cls(layout, reserved, create_authority(layout.certificates))
+        try:
+            plane._prepare()
+            for name in ORDER:
+                if name in components or name in ORDER[:2]:
+                    plane.start_component(name)
+                    announce(name)
+        except BaseException:
+            plane.stop()
+            raise
+        return plane
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The API server's address."""
+        return self.layout.url
+
+    @property
+    def audit_log(self) -> Path:
+        """JSON lines, one per request, at level Metadata."""
+        return self.layout.audit_log
+
+    @property
+    def admin_kubeconfig(self) -> Path:
+        """A kubeconfig that may do everything."""
+        return self.layout.kubeconfig("admin")
+
+    @property
+    def kubectl(self) -> Kubectl:
+        """kubectl as administrator."""
+        if self._kubectl is None:
+            self._kubectl = Kubectl(binaries.resolve("kubectl"), self.admin_kubeconfig)
+        return self._kubectl
+
+    def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
+        """A kubeconfig with a fresh token of a service account, which is created (without any right) when absent.
+
+        Raises:
+            CommandError: the API server refused.
+        """
+        manifest = (
+            f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}\n---\n"
+            f"{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {service_account}, namespace: {namespace}}}}}"
+        )
+        existing = self.kubectl.attempt("get", "serviceaccount", service_account, "-n", namespace)
+        if existing.returncode != 0:
+            self.kubectl.apply(manifest)
+        token = self.kubectl("create", "token", service_account, "-n", namespace, f"--duration={TOKEN_DURATION}")
+        path = self.layout.kubeconfig(f"{namespace}.{service_account}")
+        return kubeconfig.write_for_token(path, self.url, self.authority.certificate, token.strip(), namespace)
+
+    def kubeconfig_for_certificate(self, identity: str, pair: KeyPair) -> Path:
+        """A kubeconfig that identifies by a client certificate of this control plane's authority."""
+        return kubeconfig.write_for_certificate(
+            self.layout.kubeconfig(identity), self.url, self.authority.certificate, pair
+        )
+
+    def start_component(self, name: str) -> Process:
+        """Start one component with the arguments it had, and wait until it is ready.
+
+        Raises:
+            CommandError: it did not start; with the end of its log.
+        """
+        arguments = component_arguments(name, self.layout)
+        component = Component(name, (str(binaries.resolve(name)), *arguments), self.layout.log(name))
+        process = processes.start(component)
+        self.processes[name] = process
+        processes.wait_ready(process, lambda: self.healthy(name), READY_SECONDS)
+        return process
+
+    def stop_component(self, name: str) -> None:
+        """Stop one component; the others go on."""
+        self.processes[name].stop()
+
+    def healthy(self, name: str) -> bool:
+        """Whether a component answers its own readiness check."""
+        return answers(health_url(name, self.layout.block), self._trust(), self._etcd_identity(name))
+
+    def stop(self) -> None:
+        """Stop everything in reverse order and give the addresses back. Idempotent."""
+        for name in reversed(ORDER):
+            if process := self.processes.get(name):
+                process.stop()
+        if self._reserved is not None:
+            self._reserved.close()
+
+    def _prepare(self) -> None:
+        """Certificates, kubeconfigs, audit policy."""
+        block, authority = self.layout.block, self.authority
+        authority.server("etcd", (block.control_address,))
+        authority.server(
+            "apiserver",
+            (block.control_address, block.first_service_address),
+            ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"),
+        )
+        authority.client("etcd-client")
+        authority.client("kubelet-client", "system:masters")
+        authority.signing_key("service-accounts")
+        self.kubeconfig_for_certificate("admin", authority.client("admin", "system:masters"))
+        for name in (CONTROLLER_MANAGER, SCHEDULER):
+            authority.server(f"{name}-serving", (block.control_address,))
+            self.kubeconfig_for_certificate(name, authority.client(f"system:{name}"))
+        self.audit_log.parent.mkdir(parents=True, exist_ok=True)
+        (self.layout.root / "audit-policy.yaml").write_text(_AUDIT_POLICY, encoding="utf-8")
+
+    def _trust(self) -> ssl.SSLContext:
+        """Trust in this control plane's authority only."""
+        return ssl.create_default_context(cafile=str(self.authority.certificate))
+
+    def _etcd_identity(self, name: str) -> KeyPair | None:
+        """etcd answers nobody without a certificate; the others' health is public."""
+        folder = self.layout.certificates
+        return KeyPair(folder / "etcd-client.crt", folder / "etcd-client.key") if name == ETCD else None
+
+
+def health_url(name: str, block: AddressBlock) -> str:
+    """Where a component answers whether it is ready."""
+    path = {
+        ETCD: f"{ETCD_PORT}/readyz",
+        API_SERVER: f"{API_PORT}/readyz",
+        CONTROLLER_MANAGER: f"{CONTROLLER_MANAGER_PORT}/healthz",
+        SCHEDULER: f"{SCHEDULER_PORT}/readyz",
+    }[name]
+    return f"https://{block.control_address}:{path}"
+
+
+def answers(url: str, trust: ssl.SSLContext, identity: KeyPair | None = None) -> bool:
+    """Whether a URL answers 200 within a second."""
+    if identity is not None:
+        trust.load_cert_chain(identity.certificate, identity.key)
+    try:
+        with urllib.request.urlopen(url, timeout=1.0, context=trust) as answer:  # noqa: S310 (our own https address)
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def component_arguments(name: str, layout: Layout) -> tuple[str, ...]:
+    """The command line of a component."""
+    return {
+        ETCD: _etcd_arguments,
+        API_SERVER: _api_server_arguments,
+        CONTROLLER_MANAGER: _controller_manager_arguments,
+        SCHEDULER: _scheduler_arguments,
+    }[name](layout)
+
+
+def _etcd_arguments(layout: Layout) -> tuple[str, ...]:
+    """etcd on its own, with certificates on both sides, without waiting for the disk: its data is thrown away."""
+    address, pki = layout.block.control_address, layout.certificates
+    client, peer = f"https://{address}:{ETCD_PORT}", f"http://{address}:{ETCD_PEER_PORT}"
+    return (
+        f"--data-dir={layout.root / 'etcd'}",
+        "--unsafe-no-fsync",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        f"--cert-file={pki / 'etcd.crt'}",
+        f"--key-file={pki / 'etcd.key'}",
+        f"--trusted-ca-file={pki / 'ca.crt'}",
+        "--client-cert-auth",
+        "--log-level=warn",
+    )
+
+
+def _api_server_arguments(layout: Layout) -> tuple[str, ...]:
+    """The API server: RBAC, bound service-account tokens, audit log, a trusted way to the nodes for logs."""
+    pki = layout.certificates
+    return (
+        f"--bind-address={layout.block.control_address}",
+        f"--advertise-address={layout.block.control_address}",
+        f"--secure-port={API_PORT}",
+        "--endpoint-reconciler-type=none",
+        f"--etcd-servers=https://{layout.block.control_address}:{ETCD_PORT}",
+        f"--etcd-cafile={pki / 'ca.crt'}",
+        f"--etcd-certfile={pki / 'etcd-client.crt'}",
+        f"--etcd-keyfile={pki / 'etcd-client.key'}",
+        f"--client-ca-file={pki / 'ca.crt'}",
+        f"--tls-cert-file={pki / 'apiserver.crt'}",
+        f"--tls-private-key-file={pki / 'apiserver.key'}",
+        "--authorization-mode=Node,RBAC",
+        f"--service-cluster-ip-range={layout.block.service_cidr}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={pki / 'service-accounts.key'}",
+        f"--service-account-signing-key-file={pki / 'service-accounts.key'}",
+        f"--kubelet-certificate-authority={pki / 'ca.crt'}",
+        f"--kubelet-client-certificate={pki / 'kubelet-client.crt'}",
+        f"--kubelet-client-key={pki / 'kubelet-client.key'}",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--audit-policy-file={layout.root / 'audit-policy.yaml'}",
+        f"--audit-log-path={layout.audit_log}",
+        "--audit-log-maxsize=0",
+        "--profiling=false",
+    )
+
+
+def _controller_manager_arguments(layout: Layout) -> tuple[str, ...]:
+    """The controllers that a cluster without clouds and with loopback pods can run."""
+    pki, config = layout.certificates, layout.kubeconfig(CONTROLLER_MANAGER)
+    return (
+        f"--kubeconfig={config}",
+        f"--authentication-kubeconfig={config}",
+        f"--authorization-kubeconfig={config}",
+        f"--bind-address={layout.block.control_address}",
+        f"--tls-cert-file={pki / f'{CONTROLLER_MANAGER}-serving.crt'}",
+        f"--tls-private-key-file={pki / f'{CONTROLLER_MANAGER}-serving.key'}",
+        f"--controllers={CONTROLLERS}",
+        "--use-service-account-credentials",
+        f"--service-account-private-key-file={pki / 'service-accounts.key'}",
+        f"--root-ca-file={pki / 'ca.crt'}",
+        "--leader-elect=false",
+        "--profiling=false",
+    )
+
+
+def _scheduler_arguments(layout: Layout) -> tuple[str, ...]:
+    """The scheduler, as it comes."""
+    pki, config = layout.certificates, layout.kubeconfig(SCHEDULER)
+    return (
+        f"--kubeconfig={config}",
+        f"--authentication-kubeconfig={config}",
+        f"--authorization-kubeconfig={config}",
+        f"--bind-address={layout.block.control_address}",
+        f"--tls-cert-file={pki / f'{SCHEDULER}-serving.crt'}",
+        f"--tls-private-key-file={pki / f'{SCHEDULER}-serving.key'}",
+        "--leader-elect=false",
+        "--profiling=false",
+    )

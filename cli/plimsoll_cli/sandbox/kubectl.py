@@ -1,0 +1,77 @@
+"""The real kubectl, run as one identity."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plimsoll_cli.errors import CommandError
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """Run kubectl with one kubeconfig.
+
+    Args:
+        program: path of kubectl.
+        kubeconfig: whom it acts as.
+    """
+
+    program: Path
+    kubeconfig: Path
+
+    def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
+        """Run it and return what it prints.
+
+        Raises:
+            CommandError: it failed; with what it said.
+        """
+        done = self.attempt(*arguments, stdin=stdin, timeout=timeout)
+        if done.returncode != 0:
+            raise CommandError(f"kubectl {' '.join(arguments[:4])}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def attempt(
+        self, *arguments: str, stdin: str | None = None, timeout: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it and return exit code and output, whatever they are."""
+        return subprocess.run(
+            [str(self.program), f"--kubeconfig={self.kubeconfig}", *arguments],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """Run it with `-o json` and return the object.
+
+        Raises:
+            CommandError: it failed; with what it said.
+        """
+        answer: dict[str, Any] = json.loads(self(*arguments, "-o", "json"))
+        return answer
+
+    def apply(self, manifest: str) -> None:
+        """Apply a manifest on the server's side.
+
+        Raises:
+            CommandError: the server refused it; with what it said.
+        """
+        self(
+            "apply", "--server-side", "--force-conflicts", "--field-manager=plimsoll-sandbox", "-f", "-", stdin=manifest
+        )
+
+    def install_definitions(self, manifest: str) -> None:
+        """Apply custom resource definitions and wait until the server serves them.
+
+        Raises:
+            CommandError: refused, or not served in time.
+        """
+        self.apply(manifest)
+        self("wait", "--for=condition=Established", "--timeout=30s", "-f", "-", stdin=manifest)
