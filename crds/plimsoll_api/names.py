@@ -58,7 +58,7 @@ class FieldManager(StrEnum):
     OPERATOR_REPLICAS = "plimsoll-operator-replicas"
     """`spec.replicas` of the workload, and nothing else."""
     OPERATOR_SEED = "plimsoll-operator-seed"
-    """The first `/scale` write of a new LLMService, never a later one."""
+    """The first `spec.replicas` of a new LLMService, applied on the object itself, never a later one."""
     DETECTOR = "plimsoll-detector"
     """`/scale` of the LLMService."""
     DETECTOR_STATUS = "plimsoll-detector-status"
