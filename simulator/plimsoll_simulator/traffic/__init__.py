@@ -10,7 +10,7 @@ from plimsoll_simulator.traffic.lengths import Fixed, LengthDistribution, Lognor
 from plimsoll_simulator.traffic.model import TrafficModel
 from plimsoll_simulator.traffic.profiles import RateProfile, constant, daily, flash_crowd, steps
 from plimsoll_simulator.traffic.published import SHAPES, shape
-from plimsoll_simulator.traffic.requests import Request, clip, scale_rate, scale_time
+from plimsoll_simulator.traffic.requests import Request, clip, scale_lengths, scale_rate, scale_time
 from plimsoll_simulator.traffic.traces import parse_trace
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "daily",
     "flash_crowd",
     "parse_trace",
+    "scale_lengths",
     "scale_rate",
     "scale_time",
     "shape",

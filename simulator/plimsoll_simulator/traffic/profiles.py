@@ -93,7 +93,8 @@ class RateProfile:
         root = np.sqrt(np.maximum(rates[index] ** 2 + 2 * slopes[index] * beyond, 0.0))
         denominator = rates[index] + root
         delta = np.divide(2 * beyond, denominator, out=np.zeros_like(beyond), where=denominator > 0)
-        return np.minimum(times[index] + delta, times[index + 1])
+        found: Floats = np.minimum(times[index] + delta, times[index + 1])
+        return found
 
     def with_mean_rate(self, rate: float) -> RateProfile:
         """The same shape at another mean rate."""

@@ -1,4 +1,4 @@
-"""One request of a stream, and what may be done to a whole stream: cut, sped up, made denser or thinner."""
+"""One request of a stream, and what may be done to a whole stream: cut, sped up, made denser, thinner or shorter."""
 
 from __future__ import annotations
 
@@ -72,3 +72,24 @@ def scale_rate(
             at = min(max(request.at_seconds + moved, 0.0), last)
             scaled.append(Request(at, request.input_tokens, request.output_tokens))
     return tuple(sorted(scaled, key=lambda r: r.at_seconds))
+
+
+def scale_lengths(requests: Sequence[Request], factor: float, context: int | None = None) -> tuple[Request, ...]:
+    """The stream with every length multiplied by `factor`, at least 1 token, and made to fit a model's context.
+
+    Where input and output together exceed `context`, the output is cut to half of it at most and the input to the rest.
+
+    Raises:
+        ValueError: the factor is not positive or the context is below 2 tokens.
+    """
+    if not factor > 0 or (context is not None and context < 2):
+        raise ValueError(f"length factor {factor:g} must be above 0, and the context 2 tokens or more")
+
+    def fitted(request: Request) -> Request:
+        inputs, outputs = (max(1, round(n * factor)) for n in (request.input_tokens, request.output_tokens))
+        if context is not None and inputs + outputs > context:
+            outputs = min(outputs, context // 2)
+            inputs = min(inputs, context - outputs)
+        return Request(request.at_seconds, inputs, outputs)
+
+    return tuple(map(fitted, requests))
