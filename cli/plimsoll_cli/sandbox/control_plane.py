@@ -12,11 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from plimsoll_cli.sandbox import binaries, kubeconfig, processes
+from plimsoll_cli.sandbox import binaries, kubeconfig
 from plimsoll_cli.sandbox.addresses import AddressBlock, ReservedBlock, reserve_block
 from plimsoll_cli.sandbox.certificates import Authority, KeyPair, create_authority
+from plimsoll_cli.sandbox.fleet import Fleet
 from plimsoll_cli.sandbox.kubectl import Kubectl
-from plimsoll_cli.sandbox.processes import Component, Process
+from plimsoll_cli.sandbox.processes import Component
 
 ETCD: Final = "etcd"
 API_SERVER: Final = "kube-apiserver"
@@ -32,14 +33,12 @@ CONTROLLER_MANAGER_PORT: Final = 10257
 SCHEDULER_PORT: Final = 10259
 # The usual ports: the address is this sandbox's own (addresses.py), so nothing else has them.
 
-READY_SECONDS: Final = 60.0
-"""An API server is ready after 2.4 s on an idle 2-core machine; a busy one gets 25 times that."""
 TOKEN_DURATION: Final = "24h"  # noqa: S105 (a duration)
 """Longer than a sandbox is used, so that no component has to fetch a new token."""
 
 # The API server refuses loopback addresses in Endpoints and EndpointSlices, and the controllers would log an event for
 # every try; the sandbox's own Service front follows Ready pods by selector instead.
-CONTROLLERS: Final = "*,-endpoint-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
+CONTROLLERS: Final = "*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
 
 # Who did what to which object, without bodies. Health probes and lease renewals would drown the rest.
 _AUDIT_POLICY: Final = """\
@@ -95,12 +94,12 @@ class Layout:
 class ControlPlane:
     """A running control plane; use it as a context manager."""
 
-    def __init__(self, layout: Layout, reserved: ReservedBlock | None, authority: Authority) -> None:
+    def __init__(self, layout: Layout, fleet: Fleet, reserved: ReservedBlock | None, authority: Authority) -> None:
         self.layout = layout
+        self.fleet = fleet
         self.authority = authority
-        self.processes: dict[str, Process] = {}
+        self.kubectl = Kubectl(binaries.resolve("kubectl"), layout.kubeconfig("admin"))
         self._reserved = reserved
-        self._kubectl: Kubectl | None = None
 
     @classmethod
     def start(
@@ -108,33 +107,38 @@ class ControlPlane:
         directory: Path,
         components: Sequence[str] = ORDER[:2],
         block: AddressBlock | None = None,
+        fleet: Fleet | None = None,
         announce: Callable[[str], None] = lambda _: None,
     ) -> ControlPlane:
-        """Start the components and wait until each is ready.
+        """Start the components and wait until etcd and kube-apiserver are ready; the others may take a moment more.
 
         Args:
             directory: folder for state, certificates and logs; what an earlier run left there is removed.
             components: which of `ORDER` to run; etcd and kube-apiserver always do.
             block: addresses the caller has reserved; None reserves some for as long as this runs.
+            fleet: what the components are added to; None makes one that ends with this control plane.
             announce: told the name of each component as it becomes ready.
 
         Raises:
             CommandError: a binary is missing, or a component did not start (with the end of its log).
         """
         reserved = reserve_block() if block is None else None
-        addresses = block or (reserved.block if reserved else AddressBlock(0))
+        addresses = reserved.block if reserved is not None else block
+        assert addresses is not None
         for stale in ("etcd", "pki", "kubeconfigs", "logs"):
             shutil.rmtree(directory / stale, ignore_errors=True)
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
         layout = Layout(directory.resolve(), addresses)
-        plane = cls(layout, reserved, create_authority(layout.certificates))
+        plane = cls(layout, fleet or Fleet(), reserved, create_authority(layout.certificates))
         try:
             plane._prepare()
-            for name in ORDER:
-                if name in components or name in ORDER[:2]:
-                    plane.start_component(name)
-                    announce(name)
+            for name in (ETCD, API_SERVER):
+                plane._launch(name)
+                plane.fleet.await_ready([name], announce)
+            for name in ORDER[2:]:
+                if name in components:
+                    plane._launch(name)
         except BaseException:
             plane.stop()
             raise
@@ -161,14 +165,7 @@ class ControlPlane:
     @property
     def admin_kubeconfig(self) -> Path:
         """A kubeconfig that may do everything."""
-        return self.layout.kubeconfig("admin")
-
-    @property
-    def kubectl(self) -> Kubectl:
-        """kubectl as administrator."""
-        if self._kubectl is None:
-            self._kubectl = Kubectl(binaries.resolve("kubectl"), self.admin_kubeconfig)
-        return self._kubectl
+        return self.kubectl.kubeconfig
 
     def kubeconfig_for(self, namespace: str, service_account: str) -> Path:
         """A kubeconfig with a fresh token of a service account, which is created (without any right) when absent.
@@ -176,51 +173,37 @@ class ControlPlane:
         Raises:
             CommandError: the API server refused.
         """
-        manifest = (
-            f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}\n---\n"
-            f"{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: {service_account}, namespace: {namespace}}}}}"
-        )
-        existing = self.kubectl.attempt("get", "serviceaccount", service_account, "-n", namespace)
-        if existing.returncode != 0:
-            self.kubectl.apply(manifest)
-        token = self.kubectl("create", "token", service_account, "-n", namespace, f"--duration={TOKEN_DURATION}")
+        create_token = ("create", "token", service_account, "-n", namespace, f"--duration={TOKEN_DURATION}")
+        answer = self.kubectl.attempt(*create_token)
+        if answer.returncode != 0:
+            self.kubectl.apply(
+                f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}\n---\n"
+                "{apiVersion: v1, kind: ServiceAccount, "
+                f"metadata: {{name: {service_account}, namespace: {namespace}}}}}\n"
+            )
+        token = answer.stdout if answer.returncode == 0 else self.kubectl(*create_token)
         path = self.layout.kubeconfig(f"{namespace}.{service_account}")
         return kubeconfig.write_for_token(path, self.url, self.authority.certificate, token.strip(), namespace)
 
     def kubeconfig_for_certificate(self, identity: str, pair: KeyPair) -> Path:
         """A kubeconfig that identifies by a client certificate of this control plane's authority."""
-        return kubeconfig.write_for_certificate(
-            self.layout.kubeconfig(identity), self.url, self.authority.certificate, pair
-        )
-
-    def start_component(self, name: str) -> Process:
-        """Start one component with the arguments it had, and wait until it is ready.
-
-        Raises:
-            CommandError: it did not start; with the end of its log.
-        """
-        arguments = component_arguments(name, self.layout)
-        component = Component(name, (str(binaries.resolve(name)), *arguments), self.layout.log(name))
-        process = processes.start(component)
-        self.processes[name] = process
-        processes.wait_ready(process, lambda: self.healthy(name), READY_SECONDS)
-        return process
-
-    def stop_component(self, name: str) -> None:
-        """Stop one component; the others go on."""
-        self.processes[name].stop()
+        path = self.layout.kubeconfig(identity)
+        return kubeconfig.write_for_certificate(path, self.url, self.authority.certificate, pair)
 
     def healthy(self, name: str) -> bool:
         """Whether a component answers its own readiness check."""
-        return answers(health_url(name, self.layout.block), self._trust(), self._etcd_identity(name))
+        return answers(health_url(name, self.layout.block), self.layout)
 
     def stop(self) -> None:
         """Stop everything in reverse order and give the addresses back. Idempotent."""
-        for name in reversed(ORDER):
-            if process := self.processes.get(name):
-                process.stop()
+        self.fleet.close()
         if self._reserved is not None:
             self._reserved.close()
+
+    def _launch(self, name: str) -> None:
+        """Start one component."""
+        arguments = (str(binaries.resolve(name)), *component_arguments(name, self.layout))
+        self.fleet.launch(Component(name, arguments, self.layout.log(name)), lambda: self.healthy(name))
 
     def _prepare(self) -> None:
         """Certificates, kubeconfigs, audit policy."""
@@ -241,15 +224,6 @@ class ControlPlane:
         self.audit_log.parent.mkdir(parents=True, exist_ok=True)
         (self.layout.root / "audit-policy.yaml").write_text(_AUDIT_POLICY, encoding="utf-8")
 
-    def _trust(self) -> ssl.SSLContext:
-        """Trust in this control plane's authority only."""
-        return ssl.create_default_context(cafile=str(self.authority.certificate))
-
-    def _etcd_identity(self, name: str) -> KeyPair | None:
-        """etcd answers nobody without a certificate; the others' health is public."""
-        folder = self.layout.certificates
-        return KeyPair(folder / "etcd-client.crt", folder / "etcd-client.key") if name == ETCD else None
-
 
 def health_url(name: str, block: AddressBlock) -> str:
     """Where a component answers whether it is ready."""
@@ -262,12 +236,15 @@ def health_url(name: str, block: AddressBlock) -> str:
     return f"https://{block.control_address}:{path}"
 
 
-def answers(url: str, trust: ssl.SSLContext, identity: KeyPair | None = None) -> bool:
-    """Whether a URL answers 200 within a second."""
-    if identity is not None:
-        trust.load_cert_chain(identity.certificate, identity.key)
+def answers(url: str, layout: Layout) -> bool:
+    """Whether a URL of this sandbox answers 200 within a second.
+
+    Only this sandbox's authority is trusted. etcd answers nobody without a certificate, so one is shown to all.
+    """
     try:
-        with urllib.request.urlopen(url, timeout=1.0, context=trust) as answer:  # noqa: S310 (our own https address)
+        trust = ssl.create_default_context(cafile=str(layout.certificates / "ca.crt"))
+        trust.load_cert_chain(layout.certificates / "etcd-client.crt", layout.certificates / "etcd-client.key")
+        with urllib.request.urlopen(url, timeout=1.0, context=trust) as answer:  # noqa: S310 (an address of our own)
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
@@ -318,6 +295,12 @@ def _api_server_arguments(layout: Layout) -> tuple[str, ...]:
         f"--client-ca-file={pki / 'ca.crt'}",
         f"--tls-cert-file={pki / 'apiserver.crt'}",
         f"--tls-private-key-file={pki / 'apiserver.key'}",
+        # Nobody holds this certificate; controller-manager and scheduler log an error every second without the setting.
+        f"--requestheader-client-ca-file={pki / 'ca.crt'}",
+        "--requestheader-allowed-names=front-proxy-client",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         "--authorization-mode=Node,RBAC",
         f"--service-cluster-ip-range={layout.block.service_cidr}",
         "--service-account-issuer=https://kubernetes.default.svc",
