@@ -1,1 +1,1 @@
-"""Plimsoll: how its processes talk to the Kubernetes API server; the only importer of the `kubernetes` package there."""
+"""Plimsoll: how its processes talk to the API server. The only importer of the `kubernetes` package."""

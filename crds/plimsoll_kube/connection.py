@@ -1,0 +1,51 @@
+"""How to reach the API server: a kubeconfig file, `$KUBECONFIG`, or the pod's service account."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from kubernetes.aio import config
+from kubernetes.aio.client import Configuration
+
+POOL_SIZE: Final = 64
+"""Connections to the API server. HTTP/1.1 carries one request each, and every watch keeps one."""
+
+
+class NoClusterError(Exception):
+    """There is no kubeconfig and no service account: one line that says what to set."""
+
+
+async def load_configuration(kubeconfig: Path | None) -> Configuration:
+    """The connection settings of a kubeconfig file, `$KUBECONFIG` or, inside a pod, its service account.
+
+    Args:
+        kubeconfig: the file; None looks at `$KUBECONFIG` and then at the service account.
+
+    Raises:
+        NoClusterError: the file cannot be used, or there is nothing to use.
+    """
+    configuration = Configuration()
+    configuration.connection_pool_maxsize = POOL_SIZE
+    chosen = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or _default_file()
+    try:
+        if chosen:
+            await config.load_kube_config(config_file=chosen, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+        else:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (config.ConfigException, OSError) as error:
+        hint = f"cannot use kubeconfig {chosen}" if chosen else "give --kubeconfig or set KUBECONFIG outside a cluster"
+        raise NoClusterError(f"no Kubernetes API server: {hint}: {error}") from error
+    if (urlsplit(configuration.host).hostname or "").startswith(("127.", "localhost", "::1")):
+        configuration.client_session_kwargs = {"trust_env": False}  # a proxy cannot reach this machine's loopback
+    return configuration
+
+
+def _default_file() -> str | None:
+    """`~/.kube/config` outside a cluster; None inside one, where the service account is meant."""
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return None
+    default = Path.home() / ".kube" / "config"
+    return str(default) if default.exists() else None
