@@ -145,6 +145,17 @@ def api(session_api: ApiServer, namespace: str) -> ApiServer:
     return ApiServer(session_api.url, session_api.session, namespace)
 
 
+@pytest.fixture
+def api_as(control_plane: Any, api: ApiServer, tmp_path: Path) -> Callable[[str], ApiServer]:
+    """The API server in this test's namespace as one of our service accounts, with its own token."""
+
+    def connect_as(account: str) -> ApiServer:
+        kubeconfig = control_plane.kubeconfig_for("plimsoll-system", account)
+        return replace(connect(Path(kubeconfig), tmp_path), namespace=api.namespace)
+
+    return connect_as
+
+
 def with_fields(document: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """A copy of a document with values at dotted paths; a null removes the field."""
     result = copy.deepcopy(document)
