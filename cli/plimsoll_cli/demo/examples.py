@@ -1,0 +1,75 @@
+"""The services that the demo applies: the simulated engine's and the real engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from plimsoll_cli.errors import CommandError
+
+CHAT_EXAMPLE: Final = Path("examples/chat.yaml")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A service and how to load it.
+
+    Args:
+        source: where its text is from, as a person would name it.
+        text: YAML of the LLMService.
+        name: its name.
+        ready_within: seconds until its first replica must serve.
+        context: most tokens a request may have.
+        length_factor: multiplies the published request lengths.
+        highest_load_line: requests/s of one replica that this machine can keep up with.
+    """
+
+    source: str
+    text: str
+    name: str
+    ready_within: float
+    context: int
+    length_factor: float
+    highest_load_line: float
+
+    @staticmethod
+    def gpus(service: Mapping[str, Any]) -> int:
+        """GPUs of one replica, as recommended."""
+        config = ((service.get("status") or {}).get("recommendation") or {}).get("config") or {}
+        return int(config.get("tensorParallelSize", 1)) * int(config.get("pipelineParallelSize", 1))
+
+
+def chosen(engine: str) -> Example:
+    """The example for an engine.
+
+    Raises:
+        CommandError: the example's file, or what the real engine needs, is missing.
+    """
+    return _tiny_chat() if engine == "vllm" else _chat()
+
+
+def _chat() -> Example:
+    if not CHAT_EXAMPLE.is_file():
+        raise CommandError(f"{CHAT_EXAMPLE} is not here: run the demo from the root of a checkout", 3)
+    text = CHAT_EXAMPLE.read_text(encoding="utf-8")
+    name = yaml.safe_load(text)["metadata"]["name"]
+    return Example(str(CHAT_EXAMPLE), text, name, 60.0, 4096, 1.0, 12.0)
+
+
+def _tiny_chat() -> Example:
+    """The same service with a tiny model made on the spot, short requests and two replicas at most."""
+    from plimsoll_runtime import tiny_model, vllm_environment
+
+    try:
+        model = tiny_model.ensure(vllm_environment.ensure())
+    except vllm_environment.VllmUnavailableError as error:
+        raise CommandError(f"the real engine cannot be had: {error}", 3) from error
+    service = yaml.safe_load(_chat().text)
+    service["spec"]["model"] = {"uri": f"file://{model}", "servedName": "chat"}
+    service["spec"]["engine"] = {"maxModelLen": 1024, "maxNumSeqs": 16}
+    service["spec"]["scaling"]["maxReplicas"] = 2
+    return Example("examples/chat.yaml (tiny model)", yaml.safe_dump(service), "chat", 240.0, 1000, 0.15, 1.0)
