@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +50,7 @@ def load(**options: Any) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_load(options))
     if code:
-        raise click.exceptions.Exit(code)
+        sys.exit(code)
 
 
 async def _load(options: dict[str, Any]) -> int:

@@ -96,7 +96,7 @@ def traffic_options(command: Command) -> Command:
         click.option("--output-tokens", help="200 (each) or 250:700 (lognormal mean:p95)."),
         click.option("--length-factor", type=POSITIVE, default=1.0, show_default=True, help="Scale both lengths."),
         click.option("--context", type=click.IntRange(min=2), help="Cut requests to fit this many tokens."),
-        click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True),
+        click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True),
     )(command)
 
 

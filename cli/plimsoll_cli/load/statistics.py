@@ -117,7 +117,7 @@ class Summary:
 def summarise(result: LoadResult) -> Summary:
     """The summary of a result against its plan's objectives."""
     records, objectives = result.records, result.plan.objectives
-    ttft, tpot, e2e = _ttft(records), _tpot(records), _e2e(records)
+    ttft, tpot, e2e = ttft_seconds(records), tpot_seconds(records), e2e_seconds(records)
     counts = {outcome: int((records.outcome == outcome).sum()) for outcome in Outcome}
     sent = int(np.isfinite(records.dispatched).sum())
     ended = len(records) - counts[Outcome.ABANDONED]
@@ -166,9 +166,9 @@ def meets(records: Records, objectives: Objectives) -> Bools:
     """
     met: Bools = records.outcome == Outcome.COMPLETED
     limits = (
-        (objectives.ttft, _ttft(records)),
-        (objectives.tpot, np.nan_to_num(_tpot(records), nan=0.0)),
-        (objectives.e2e, _e2e(records)),
+        (objectives.ttft, ttft_seconds(records)),
+        (objectives.tpot, np.nan_to_num(tpot_seconds(records), nan=0.0)),
+        (objectives.e2e, e2e_seconds(records)),
     )
     for limit, values in limits:
         if limit is not None:
@@ -206,7 +206,7 @@ def series(result: LoadResult, window: float = SERIES_WINDOW_SECONDS) -> Series:
 
     begun = np.searchsorted(np.sort(records.dispatched[sent]), edges[1:])
     over = np.searchsorted(np.sort(records.ended[ended]), edges[1:])
-    p50, p95 = _windowed(records.scheduled, _ttft(records), edges)
+    p50, p95 = _windowed(records.scheduled, ttft_seconds(records), edges)
     return Series(
         window=window,
         at=edges[:-1],
@@ -219,18 +219,19 @@ def series(result: LoadResult, window: float = SERIES_WINDOW_SECONDS) -> Series:
     )
 
 
-def _ttft(records: Records) -> Floats:
+def ttft_seconds(records: Records) -> Floats:
+    """From the scheduled time to the first token; NaN where none came."""
     return records.first_token - records.scheduled
 
 
-def _tpot(records: Records) -> Floats:
+def tpot_seconds(records: Records) -> Floats:
     """Mean time per output token after the first, of completed requests with more than one; NaN elsewhere."""
     usable = (records.outcome == Outcome.COMPLETED) & (records.tokens > 1)
     spans = records.last_token - records.first_token
     return np.where(usable, spans / np.maximum(records.tokens - 1, 1), np.nan)
 
 
-def _e2e(records: Records) -> Floats:
+def e2e_seconds(records: Records) -> Floats:
     """Time to the last token of completed requests; NaN elsewhere."""
     return np.where(records.outcome == Outcome.COMPLETED, records.last_token - records.scheduled, np.nan)
 

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from plimsoll_api.v1alpha1 import format_duration
 from plimsoll_cli.load.plan import Objectives, Progress
 from plimsoll_cli.load.statistics import LAG_LIMIT_SECONDS, Percentiles, Summary
 from plimsoll_cli.report.figures import count_and_noun, duration_text, share_text
@@ -49,7 +50,9 @@ class ProgressDisplay:
             self._live.update(_progress_line(progress), refresh=True)
         elif progress.elapsed >= self._next_line:
             self._next_line = progress.elapsed + _LINE_EVERY_SECONDS
-            self._console.print(f"{progress.elapsed:.0f} s of {progress.duration:.0f} s: {progress_text(progress)}")
+            phase = "" if progress.elapsed < progress.duration else ", waiting for the last answers"
+            at = f"{progress.elapsed:.0f} s of {progress.duration:.0f} s{phase}"
+            self._console.print(f"{at}: {progress_text(progress)}", highlight=False)
 
 
 def progress_text(progress: Progress) -> str:
@@ -110,11 +113,13 @@ def has_limits(objectives: Objectives) -> bool:
 
 
 def _latencies(summary: Summary, objectives: Objectives) -> Table:
-    table = Table(title="Latency from the scheduled time", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title="Latency from the scheduled time", title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
     table.add_column("", no_wrap=True)
     for column in ("mean", "p50", "p90", "p95", "p99", "max"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column(f"objective p{objectives.percentile}", no_wrap=True)
+    table.add_column(f"goal p{objectives.percentile}", no_wrap=True)
     rows: tuple[tuple[str, Percentiles, float | None, float | None], ...] = (
         ("TTFT", summary.ttft, objectives.ttft, summary.at_percentile["ttft"]),
         ("  from send", summary.ttft_from_send, None, None),
@@ -132,7 +137,7 @@ def _against(limit: float | None, reached: float | None) -> Text:
     if limit is None:
         return Text("")
     met = reached is not None and reached <= limit
-    return Text(f"{duration_text(limit)} {'met' if met else 'missed'}", style="green" if met else "red")
+    return Text(f"{format_duration(limit)} {'met' if met else 'missed'}", style="green" if met else "red")
 
 
 def _counts(summary: Summary) -> Table:

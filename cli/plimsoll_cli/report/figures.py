@@ -14,7 +14,9 @@ def duration_text(seconds: float | None) -> str:
         if milliseconds >= 99.95:
             return f"{milliseconds:.0f} ms"
         return f"{milliseconds:.1f} ms" if milliseconds >= 9.995 else f"{milliseconds:.2f} ms"
-    return f"{seconds:.0f} s" if seconds >= 99.95 else f"{seconds:.3g} s"
+    if seconds >= 99.95:
+        return f"{seconds:.0f} s"
+    return f"{seconds:.1f} s" if seconds >= 9.995 else f"{seconds:.2f} s"
 
 
 def share_text(share: float | None) -> str:
