@@ -1,1 +1,36 @@
 """Plimsoll: the recommender, a pure library from model facts to an engine configuration."""
+
+from plimsoll_recommender.catalogue.accelerators import Accelerator, accelerator
+from plimsoll_recommender.engine_config import EngineConfig, ResolvedConfig
+from plimsoll_recommender.errors import InfeasibleError, RecommenderError, UnknownAcceleratorError, UnknownModelError
+from plimsoll_recommender.facts.model import ModelFacts
+from plimsoll_recommender.memory.ledger import MemoryLedger, memory_ledger
+from plimsoll_recommender.prediction import Latency, Prediction, Throughput
+from plimsoll_recommender.recommendation import Alternative, Cost, FieldReason, Limits, Recommendation
+from plimsoll_recommender.step_load import StepLoad
+from plimsoll_recommender.traffic import Objectives, Workload
+
+__all__ = [
+    "Accelerator",
+    "Alternative",
+    "Cost",
+    "EngineConfig",
+    "FieldReason",
+    "InfeasibleError",
+    "Latency",
+    "Limits",
+    "MemoryLedger",
+    "ModelFacts",
+    "Objectives",
+    "Prediction",
+    "Recommendation",
+    "RecommenderError",
+    "ResolvedConfig",
+    "StepLoad",
+    "Throughput",
+    "UnknownAcceleratorError",
+    "UnknownModelError",
+    "Workload",
+    "accelerator",
+    "memory_ledger",
+]

@@ -8,7 +8,7 @@ class RecommenderError(ValueError):
 
 
 class UnknownModelError(RecommenderError):
-    """A model that is neither in the catalogue nor a readable config.json, or one whose architecture is not understood."""
+    """A model that is not in the catalogue and not a readable config.json, or whose architecture is not understood."""
 
 
 class UnknownAcceleratorError(RecommenderError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +33,7 @@ class Latency:
         known = tuple(zip(KNOWN_PERCENTILES, (self.p50, self.p90, self.p95, self.p99), strict=True))
         if percentile <= known[0][0]:
             return known[0][1]
-        for (before, low), (after, high) in zip(known, known[1:], strict=False):
+        for (before, low), (after, high) in itertools.pairwise(known):
             if percentile <= after:
                 return low + (high - low) * (percentile - before) / (after - before)
         return known[-1][1]

@@ -1,0 +1,1 @@
+"""Facts of models: layers, weights and caches, read from a config.json."""

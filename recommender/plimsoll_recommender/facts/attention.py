@@ -1,0 +1,244 @@
+"""Attention layers of the known architectures: their weights and what they keep per sequence.
+
+Shapes follow the models' published definitions; what is split or replicated follows vLLM's layers
+(QKVParallelLinear, RowParallelLinear, ReplicatedLinear).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from plimsoll_recommender.errors import RecommenderError
+from plimsoll_recommender.facts.fields import Fields
+from plimsoll_recommender.facts.layers import Split, StateCache, TokenCache, Weight
+
+INDEXER_CACHE_OVERHEAD: Final = 4
+"""Bytes per token beside the fp8 key of a sparse indexer: its scale (DeepSeek-V3.2 in vLLM: 128 + 4)."""
+
+STATE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
+"""Bytes per element of a recurrent state by its configured type."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention (or recurrent) block: weights, cache and the sizes of its attention product.
+
+    Args:
+        weights: its matrices.
+        cache: what it keeps.
+        heads, query_dim, output_dim: sizes of the attention product (0 for recurrent blocks).
+        limit: most tokens that one query attends to; None is all.
+    """
+
+    weights: tuple[Weight, ...]
+    cache: TokenCache | StateCache | None
+    heads: int = 0
+    query_dim: int = 0
+    output_dim: int = 0
+    limit: int | None = None
+
+
+def head_dim(config: Fields) -> int:
+    """Elements of one attention head."""
+    stated = config.get("head_dim", "attention_head_dim")
+    if stated is not None:
+        return config.number("head_dim", "attention_head_dim")
+    hidden, heads = config.number("hidden_size", "n_embd", "d_model"), attention_heads(config)
+    if hidden % heads:
+        raise RecommenderError(
+            f"model {config.name}: hidden_size ({hidden}) is not a multiple of num_attention_heads ({heads}): "
+            "add head_dim to config.json"
+        )
+    return hidden // heads
+
+
+def attention_heads(config: Fields) -> int:
+    """Query heads."""
+    return config.number("num_attention_heads", "n_head", "num_heads", "n_heads")
+
+
+def kv_heads(config: Fields) -> int:
+    """KV heads; as many as query heads when not stated, one with multi-query attention."""
+    if config.flag("multi_query"):
+        return 1
+    return config.number("num_key_value_heads", "num_kv_heads", "n_head_kv", default=attention_heads(config))
+
+
+def grouped(
+    config: Fields,
+    *,
+    window: int | None = None,
+    chunked: bool = False,
+    heads: int | None = None,
+    groups: int | None = None,
+    key_dim: int | None = None,
+    value_dim: int | None = None,
+    keys_are_values: bool = False,
+) -> Attention:
+    """Multi-head, grouped-query or multi-query attention.
+
+    Args:
+        config: the model's settings.
+        window: tokens of a sliding window or chunk; None attends to everything.
+        chunked: the window is a chunk (Llama 4) instead of sliding.
+        heads, groups, key_dim, value_dim: query heads, KV heads and head sizes where they differ from the model's.
+        keys_are_values: one projection serves as key and value (Gemma 4); both are cached.
+    """
+    hidden = config.number("hidden_size", "n_embd", "d_model")
+    query_heads = heads or attention_heads(config)
+    kv = groups or kv_heads(config)
+    key = key_dim or head_dim(config)
+    value = value_dim or (config.number("v_head_dim") if config.get("v_head_dim") and key_dim is None else key)
+    gate = 2 if config.flag("attn_output_gate") or config.flag("attention_output_gate") else 1
+    weights = [
+        Weight("self_attn.q_proj", query_heads * key * gate, hidden, fused="qkv_proj"),
+        Weight("self_attn.k_proj", kv * key, hidden, Split.KV_HEADS, units=kv, fused="qkv_proj"),
+        Weight("self_attn.o_proj", hidden, query_heads * value),
+        Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
+    ]
+    if not keys_are_values:
+        weights.append(Weight("self_attn.v_proj", kv * value, hidden, Split.KV_HEADS, units=kv, fused="qkv_proj"))
+    kind = "full" if window is None else "chunked" if chunked else "sliding"
+    sparse = config.section("sparse_attention_config") or {}
+    indexer = int(sparse.get("index_head_dim") or 0)
+    cache = TokenCache(kind, kv, key, value, window, extra_bytes=indexer)  # type: ignore[arg-type]
+    return Attention(tuple(weights), cache, query_heads, key, value, window)
+
+
+def latent(config: Fields) -> Attention:
+    """Multi-head latent attention (DeepSeek-V2 and later), with a sparse indexer where configured."""
+    hidden = config.number("hidden_size")
+    heads = attention_heads(config)
+    rank = config.number("kv_lora_rank")
+    rope = config.number("qk_rope_head_dim")
+    nope = config.number("qk_nope_head_dim")
+    value = config.number("v_head_dim")
+    query_rank = config.number("q_lora_rank", default=0, least=0)
+    weights = [
+        Weight("self_attn.kv_a_proj_with_mqa", rank + rope, hidden, Split.REPLICATED),
+        Weight("self_attn.kv_b_proj", heads * (nope + value), rank),
+        # vLLM keeps the two halves of kv_b_proj once more, unquantised, to absorb them into query and output.
+        Weight("self_attn.absorbed", heads * (nope + value), rank, linear=False),
+        Weight("self_attn.o_proj", hidden, heads * value),
+        Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
+    ]
+    if query_rank:
+        weights.append(Weight("self_attn.q_a_proj", query_rank, hidden, Split.REPLICATED))
+        weights.append(Weight("self_attn.q_b_proj", heads * (nope + rope), query_rank))
+    else:
+        weights.append(Weight("self_attn.q_proj", heads * (nope + rope), hidden))
+    if config.flag("mla_use_output_gate"):
+        weights.append(Weight("self_attn.g_proj", heads * value, hidden))
+    index_heads = config.number("index_n_heads", default=0, least=0)
+    index_dim = config.number("index_head_dim", default=0, least=0)
+    if index_heads:
+        weights.append(Weight("self_attn.indexer.wq_b", index_heads * index_dim, query_rank, Split.REPLICATED))
+        weights.append(Weight("self_attn.indexer.wk", index_dim, hidden, Split.REPLICATED))
+        weights.append(Weight("self_attn.indexer.weights_proj", index_heads, hidden, Split.REPLICATED))
+    extra = index_dim + INDEXER_CACHE_OVERHEAD if index_heads else 0
+    limit = config.number("index_topk") if index_heads else None
+    cache = TokenCache("mla", 1, rank + rope, 0, extra_bytes=extra)
+    return Attention(tuple(weights), cache, heads, nope + rope, value, limit)
+
+
+def compressed(config: Fields, ratio: int) -> Attention:
+    """DeepSeek-V4 attention: a sliding window beside a history compressed `ratio` to one (0: window only).
+
+    The compressed states and the indexer's keys are approximated by one latent per `ratio` tokens.
+    """
+    hidden, heads, dim = config.number("hidden_size"), attention_heads(config), config.number("head_dim")
+    query_rank = config.number("q_lora_rank")
+    output_rank, groups = config.number("o_lora_rank"), config.number("o_groups")
+    weights = [
+        Weight("self_attn.wq_a", query_rank, hidden, Split.REPLICATED),
+        Weight("self_attn.wq_b", heads * dim, query_rank),
+        Weight("self_attn.wkv", dim, hidden, Split.REPLICATED),
+        Weight("self_attn.wo_a", groups * output_rank, heads * dim // groups),
+        Weight("self_attn.wo_b", hidden, groups * output_rank),
+        Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
+    ]
+    window = config.number("sliding_window")
+    limit = window
+    if ratio:
+        weights.append(Weight("self_attn.compressor", 2 * dim, hidden, Split.REPLICATED))
+        limit = window + config.number("index_topk")
+        if ratio <= config.number("index_n_heads"):
+            weights.append(
+                Weight(
+                    "self_attn.indexer",
+                    config.number("index_n_heads") * config.number("index_head_dim"),
+                    query_rank,
+                    Split.REPLICATED,
+                )
+            )
+        cache = TokenCache("mla", 1, max(1, dim // ratio), 0)
+    else:
+        cache = TokenCache("sliding", 1, dim, 0, window)
+    return Attention(tuple(weights), cache, heads, dim, dim, limit)
+
+
+def delta_net(config: Fields) -> Attention:
+    """Gated delta net (Qwen3-Next, Qwen3.5): linear attention with a matrix state per value head."""
+    hidden = config.number("hidden_size")
+    key_heads, value_heads = config.number("linear_num_key_heads"), config.number("linear_num_value_heads")
+    key_dim, value_dim = config.number("linear_key_head_dim"), config.number("linear_value_head_dim")
+    keys, values = key_heads * key_dim, value_heads * value_dim
+    kernel = config.number("linear_conv_kernel_dim")
+    weights = (
+        Weight("linear_attn.in_proj_qkv", 2 * keys + values, hidden),
+        Weight("linear_attn.in_proj_z", values, hidden),
+        Weight("linear_attn.in_proj_ba", 2 * value_heads, hidden),
+        Weight("linear_attn.conv1d", 2 * keys + values, kernel, linear=False),
+        Weight("linear_attn.out_proj", hidden, values),
+        Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
+    )
+    state_bytes = STATE_BYTES.get(str(config.get("mamba_ssm_dtype") or "float32"), 4)
+    cache = StateCache(value_heads * value_dim * key_dim, state_bytes, (2 * keys + values) * (kernel - 1))
+    return Attention(weights, cache)
+
+
+def kimi_delta(config: Fields) -> Attention:
+    """Kimi delta attention: linear attention with a gate per channel."""
+    settings = Fields(config.section("linear_attn_config") or {}, config.name)
+    hidden = config.number("hidden_size")
+    heads, dim, kernel = (
+        settings.number("num_heads"),
+        settings.number("head_dim"),
+        settings.number("short_conv_kernel_size"),
+    )
+    width = heads * dim
+    gate = width if settings.flag("use_full_rank_gate") else dim
+    weights = (
+        Weight("self_attn.q_proj", width, hidden),
+        Weight("self_attn.k_proj", width, hidden),
+        Weight("self_attn.v_proj", width, hidden),
+        Weight("self_attn.o_proj", hidden, width),
+        Weight("self_attn.g_proj", gate, hidden),
+        Weight("self_attn.f_a_proj", dim, hidden, Split.REPLICATED),
+        Weight("self_attn.f_b_proj", width, dim),
+        Weight("self_attn.b_proj", heads, hidden),
+        Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
+    )
+    return Attention(weights, StateCache(heads * dim * dim, 4, 3 * width * (kernel - 1)))
+
+
+def mamba2(config: Fields) -> Attention:
+    """Mamba-2 mixer (Nemotron-H, Granite 4 and others)."""
+    hidden = config.number("hidden_size")
+    heads = config.number("mamba_num_heads", "mamba_n_heads")
+    dim = config.number("mamba_head_dim", "mamba_d_head")
+    state, groups = config.number("ssm_state_size", "mamba_d_state"), config.number("n_groups", "mamba_n_groups")
+    kernel = config.number("conv_kernel", "mamba_d_conv")
+    inner = heads * dim
+    conv = inner + 2 * groups * state
+    weights = (
+        Weight("mixer.in_proj", inner + conv + heads, hidden),
+        Weight("mixer.conv1d", conv, kernel + 1, linear=False),
+        Weight("mixer.out_proj", hidden, inner),
+        Weight("mixer.norm", inner + 3 * heads, linear=False),
+        Weight("norm", hidden, split=Split.REPLICATED, linear=False),
+    )
+    # vLLM keeps the state in the model's type unless mamba_ssm_cache_dtype asks for more.
+    state_bytes = STATE_BYTES.get(str(config.get("mamba_ssm_cache_dtype") or "auto"), 2)
+    return Attention(weights, StateCache(heads * dim * state, state_bytes, conv * (kernel - 1)))

@@ -1,0 +1,271 @@
+"""Bits per weight: what a checkpoint's quantisation settings say of each module."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from plimsoll_recommender.errors import RecommenderError
+
+ROW_SCALE_BITS: Final = 16 / 4096
+"""One 16-bit scale per output row: bits per element at a typical row of 4096."""
+
+FP8_BLOCK_BITS: Final = 32 / (128 * 128)
+"""One fp32 scale per 128 x 128 block (DeepSeek-V3's layout)."""
+
+LOAD_TIME_BITS: Final = {"fp8": 8 + ROW_SCALE_BITS, "bitsandbytes": 4.5, "mxfp8": 8.25, "experts_int8": 8.0}
+"""Bits per element of vLLM's load-time quantisations of a checkpoint that has none (--quantization)."""
+
+_SYNONYMS: Final = (
+    ("block_sparse_moe", "mlp"),
+    ("feed_forward", "mlp"),
+    ("ffn", "mlp"),
+    ("shared_experts", "shared_expert"),
+)
+
+
+class Modules:
+    """A set of module names, prefixes, globs and `re:` expressions, as ignore lists and targets are written.
+
+    Names are compared without the wrappers that multimodal checkpoints put around the language model, and match at any
+    depth: `gate` matches `layers.3.mlp.gate`, `layers.3.mlp` matches `layers.3.mlp.up_proj`.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._names: set[str] = set()
+        self._expressions: list[re.Pattern[str]] = []
+        for pattern in patterns:
+            if pattern.startswith("re:"):
+                self._expressions.append(re.compile(_canonical(pattern[3:].replace("model\\.", "").lstrip("^"))))
+            elif "*" in pattern.rstrip("*"):
+                self._expressions.append(re.compile(rf"(.*\.)?{fnmatch.translate(_canonical(pattern))}"))
+            elif pattern.endswith("*"):
+                self._expressions.append(re.compile(rf"(.*\.)?{re.escape(_canonical(pattern.rstrip('*')))}"))
+            else:
+                self._names.add(_canonical(pattern))
+
+    def __bool__(self) -> bool:
+        return bool(self._names or self._expressions)
+
+    def __contains__(self, module: str) -> bool:
+        return any(part in self._names for part in _parts(module)) or any(
+            expression.match(_canonical(module)) for expression in self._expressions
+        )
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a checkpoint stores its linear layers.
+
+    Args:
+        label: the scheme, such as `fp8`, `nvfp4`, `mxfp4`, `w4a16`, `w8a8`.
+        bits: bits per element of a quantised weight, scales included.
+        compute: type the tensor cores multiply in: `fp8`, `fp4`, `int8`, or `16bit` when weights are expanded first.
+        ignore: modules left unquantised.
+        only: modules that are quantised; None is all linear layers.
+        bits_of_module: bits per element of single modules (mixed precision), by name.
+        kv_cache: type of the KV cache that the checkpoint asks for, or None.
+    """
+
+    label: str
+    bits: float
+    compute: str
+    ignore: Modules | None = field(default=None, compare=False)
+    only: Modules | None = field(default=None, compare=False)
+    bits_of_module: Mapping[str, float] | None = field(default=None, compare=False)
+    kv_cache: str | None = None
+
+    def bits_for(self, module: str, unquantised: float) -> float:
+        """Bits per element of a linear module (`layers.3.self_attn.q_proj`)."""
+        if self.bits_of_module is not None:
+            listed = next((self.bits_of_module[part] for part in _parts(module) if part in self.bits_of_module), None)
+            if listed is not None:
+                return listed
+        if self.ignore is not None and module in self.ignore:
+            return unquantised
+        if self.bits_of_module is not None and not self.bits:
+            return unquantised
+        if self.only is not None and module not in self.only:
+            return unquantised
+        return self.bits
+
+
+def _canonical(name: str) -> str:
+    for prefix in ("language_model.", "model.", "language_model.", "model.", "backbone."):
+        name = name.removeprefix(prefix)
+    for written, canonical in _SYNONYMS:
+        name = name.replace(written, canonical)
+    return name
+
+
+@lru_cache(maxsize=65_536)
+def _parts(module: str) -> tuple[str, ...]:
+    """Every run of consecutive segments of a module's name, the longest first."""
+    segments = _canonical(module).split(".")
+    count = len(segments)
+    return tuple(
+        ".".join(segments[start : start + size]) for size in range(count, 0, -1) for start in range(count - size + 1)
+    )
+
+
+def quantization_of(config: Mapping[str, Any]) -> Quantization | None:
+    """The quantisation of a checkpoint from its config.json; None when it stores plain weights.
+
+    A `hf_quant_config.json` may stand under the same key, as NVIDIA's checkpoints ship it.
+
+    Raises:
+        RecommenderError: a scheme that is not understood.
+    """
+    settings = config.get("quantization_config") or config.get("compression_config")
+    text = config.get("text_config")
+    if settings is None and isinstance(text, Mapping):
+        settings = text.get("quantization_config")
+    if not isinstance(settings, Mapping):
+        return None
+    settings = settings.get("quantization", settings)
+    method = str(settings.get("quant_method") or settings.get("quant_algo") or "").lower()
+    reader = {
+        "fp8": _fp8,
+        "fbgemm_fp8": _fp8,
+        "deepseek_v4_fp8": _fp8,
+        "compressed-tensors": _compressed_tensors,
+        "modelopt": _modelopt,
+        "modelopt_fp4": _modelopt,
+        "nvfp4": _modelopt,
+        "mixed_precision": _modelopt,
+        "mxfp4": _mxfp4,
+        "awq": _grouped,
+        "gptq": _grouped,
+        "awq_marlin": _grouped,
+        "gptq_marlin": _grouped,
+        "auto-round": _grouped,
+        "bitsandbytes": _bitsandbytes,
+    }.get(method)
+    if "quant_algo" in settings:
+        reader = _modelopt
+    if reader is None:
+        raise RecommenderError(
+            f"quantization_config.quant_method {method!r} is not understood: give the checkpoint's bytes as "
+            "weight_bytes and remove quantization_config"
+        )
+    return reader(settings)
+
+
+def _names(settings: Mapping[str, Any], *keys: str) -> Modules | None:
+    for key in keys:
+        value = settings.get(key)
+        if isinstance(value, Sequence) and not isinstance(value, str) and value:
+            return Modules(str(item) for item in value)
+    return None
+
+
+def _fp8(settings: Mapping[str, Any]) -> Quantization:
+    scale = FP8_BLOCK_BITS if settings.get("weight_block_size") else ROW_SCALE_BITS
+    ignore = _names(settings, "modules_to_not_convert", "ignored_layers")
+    return Quantization("fp8", 8 + scale, "fp8", ignore)
+
+
+def _mxfp4(settings: Mapping[str, Any]) -> Quantization:
+    # 4 bits and one 8-bit exponent per 32 elements. vLLM quantises only the experts of gpt-oss.
+    return Quantization("mxfp4", 4.25, "16bit", _names(settings, "modules_to_not_convert"), only=Modules(("experts",)))
+
+
+def _grouped(settings: Mapping[str, Any]) -> Quantization:
+    # AWQ and GPTQ: a 16-bit scale and a zero point of the weight's width per group.
+    bits = float(settings.get("bits") or settings.get("w_bit") or 4)
+    group = float(settings.get("group_size") or settings.get("q_group_size") or 128)
+    scale = (16 + bits) / group if group > 0 else ROW_SCALE_BITS
+    return Quantization(f"w{bits:g}a16", bits + scale, "16bit", _names(settings, "modules_to_not_convert"))
+
+
+def _bitsandbytes(settings: Mapping[str, Any]) -> Quantization:
+    bits = 4.5 if settings.get("load_in_4bit") else 8.0
+    return Quantization("bitsandbytes", bits, "16bit", _names(settings, "llm_int8_skip_modules"))
+
+
+def _compressed_tensors(settings: Mapping[str, Any]) -> Quantization:
+    groups = settings.get("config_groups") or {}
+    if not groups:
+        raise RecommenderError("quantization_config.config_groups is empty: give the weights' num_bits and type")
+    group = next(iter(groups.values()))
+    weights = group.get("weights") or {}
+    activations = group.get("input_activations")
+    bits, scheme, compute = _scheme(weights, activations)
+    targets = [str(target) for target in group.get("targets") or ("Linear",)]
+    only = None if "Linear" in targets else Modules(targets)
+    return Quantization(scheme, bits, compute, _names(settings, "ignore"), only, kv_cache=_kv_type(settings))
+
+
+def _scheme(weights: Mapping[str, Any], activations: Mapping[str, Any] | None) -> tuple[float, str, str]:
+    """(bits per element, label, compute type) of one weight group of compressed-tensors or modelopt."""
+    bits = int(weights.get("num_bits") or 8)
+    group = weights.get("group_size")
+    floating = str(weights.get("type") or "int") == "float"
+    if bits == 4 and floating:
+        size = int(group or 16)
+        return 4 + 8 / size, "mxfp4" if size == 32 else "nvfp4", "fp4" if activations else "16bit"
+    scale = 16 / int(group) if group else ROW_SCALE_BITS
+    if activations is None:
+        return bits + scale, f"w{bits}a16", "16bit"
+    if floating:
+        return bits + scale, "fp8", "fp8"
+    return bits + scale, f"w{bits}a{int(activations.get('num_bits') or bits)}", "int8"
+
+
+_MODELOPT_BITS: Final = {
+    "FP8": 8 + ROW_SCALE_BITS,
+    "MXFP8": 8.25,
+    "NVFP4": 4.5,
+    "W4A16_NVFP4": 4.5,
+    "W4A8_AWQ": 4.125,
+    "W4A16_AWQ": 4.125,
+}
+"""Bits per element by modelopt's algorithm: NVFP4 has an 8-bit scale per 16 elements, MXFP8 per 32."""
+
+
+def _modelopt(settings: Mapping[str, Any]) -> Quantization:
+    algorithm = str(settings.get("quant_algo") or "").upper()
+    ignore = _names(settings, "exclude_modules", "ignore")
+    kv = _kv_type(settings)
+    layers = settings.get("quantized_layers")
+    if algorithm == "MIXED_PRECISION" and isinstance(layers, Mapping):
+        return _mixed(settings, layers, ignore, kv)
+    if algorithm in _MODELOPT_BITS:
+        compute = {"FP8": "fp8", "MXFP8": "fp8", "NVFP4": "fp4"}.get(algorithm, "16bit")
+        return Quantization(algorithm.lower(), _MODELOPT_BITS[algorithm], compute, ignore, kv_cache=kv)
+    if settings.get("config_groups"):
+        found = _compressed_tensors(settings)
+        return Quantization(found.label, found.bits, found.compute, ignore, found.only, kv_cache=kv)
+    raise RecommenderError(
+        f"quantization_config.quant_algo {algorithm!r} is not understood: use one of {', '.join(_MODELOPT_BITS)}"
+    )
+
+
+def _mixed(
+    settings: Mapping[str, Any], layers: Mapping[str, Any], ignore: Modules | None, kv: str | None
+) -> Quantization:
+    """Mixed precision: an algorithm per module; what is not listed keeps the checkpoint's block fp8, or 16 bits."""
+    of_module: dict[str, float] = {}
+    algorithms = set()
+    for name, how in layers.items():
+        algorithm = str(how.get("quant_algo") or "").upper()
+        algorithms.add(algorithm)
+        # One setting holds for all experts of a layer.
+        of_module[_canonical(str(name)).split(".experts.")[0] + (".experts" if ".experts." in name else "")] = (
+            _MODELOPT_BITS.get(algorithm, 16.0)
+        )
+    base = 8 + FP8_BLOCK_BITS if settings.get("weight_block_size") else 0.0
+    compute = "fp4" if "NVFP4" in algorithms else "fp8" if "FP8" in algorithms else "16bit"
+    return Quantization("nvfp4", base, compute, ignore, bits_of_module=of_module, kv_cache=kv)
+
+
+def _kv_type(settings: Mapping[str, Any]) -> str | None:
+    algorithm = str(settings.get("kv_cache_quant_algo") or "").upper()
+    scheme = settings.get("kv_cache_scheme")
+    if algorithm == "FP8" or (isinstance(scheme, Mapping) and scheme.get("num_bits") == 8):
+        return "fp8"
+    return None

@@ -1,0 +1,1 @@
+"""Where every GiB of a GPU goes."""

@@ -1,0 +1,337 @@
+"""The memory ledger: where every GiB of one GPU goes, and whether the engine starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+from plimsoll_recommender.catalogue.accelerators import Accelerator
+from plimsoll_recommender.engine_config import EngineConfig, ResolvedConfig
+from plimsoll_recommender.errors import RecommenderError
+from plimsoll_recommender.facts.layers import Layer
+from plimsoll_recommender.facts.model import GIB, ModelFacts
+from plimsoll_recommender.memory import budget
+from plimsoll_recommender.memory.defaults import resolve
+from plimsoll_recommender.memory.kv_layout import KV_BYTES, KvLayout, kv_layout
+
+TOKENS_BY_CONCURRENCY: Final = (0, 21, 0)
+"""From this release the engine logs `GPU KV cache size` as max_concurrency x max_model_len."""
+
+CONCURRENT_BATCHES: Final = 2
+"""Batches in flight with asynchronous scheduling, counted for sliding windows since `TOKENS_BY_CONCURRENCY`."""
+
+LORA_TARGETS: Final = 7
+"""Linear layers of a transformer layer that adapters change: q, k, v, o, gate, up, down."""
+
+
+@dataclass(frozen=True)
+class MemoryLedger:
+    """Where the memory of the GPU that limits a replica goes. GiB per GPU.
+
+    Args:
+        gpu_total_gib: total that the driver reports.
+        requested_gib: what gpu_memory_utilization allows the engine.
+        weights_gib: weights, adapters and drafts.
+        activation_peak_gib: peak of activations in the engine's profile run.
+        non_torch_gib: memory outside torch's allocator.
+        cuda_graphs_gib: captured CUDA graphs.
+        cuda_graphs_in_budget: whether this release takes them from the KV cache.
+        context_gib: used before the engine measures; must fit in what utilization leaves.
+        kv_cache_gib: KV cache.
+        kv_cache_low_gib, kv_cache_high_gib: its 90 % interval.
+        kv_cache_blocks: blocks of the pool.
+        kv_cache_tokens: tokens as the engine's log states them.
+        block_size: tokens of a block.
+        bytes_per_block: bytes of a block over the layers that share it.
+        max_concurrency: sequences of max_model_len that fit at once.
+        fits: whether the engine starts with these settings.
+        reason: why not, with numbers and the fix; what limits, when it fits.
+        stage: pipeline stage that limits.
+    """
+
+    gpu_total_gib: float
+    requested_gib: float
+    weights_gib: float
+    activation_peak_gib: float
+    non_torch_gib: float
+    cuda_graphs_gib: float
+    cuda_graphs_in_budget: bool
+    context_gib: float
+    kv_cache_gib: float
+    kv_cache_low_gib: float
+    kv_cache_high_gib: float
+    kv_cache_blocks: int
+    kv_cache_tokens: int
+    block_size: int
+    bytes_per_block: int
+    max_concurrency: float
+    fits: bool
+    reason: str
+    stage: int = 0
+
+    @property
+    def unused_gib(self) -> float:
+        """What is neither budgeted nor used: left for other processes and fragmentation."""
+        graphs = 0.0 if self.cuda_graphs_in_budget else self.cuda_graphs_gib
+        return self.gpu_total_gib - self.requested_gib - self.context_gib - graphs
+
+    def sequences_of(self, tokens: float) -> float:
+        """Sequences of a mean length that fit at once (fewer for layouts with windows is not considered)."""
+        return self.kv_cache_tokens / max(tokens, 1.0)
+
+
+def memory_ledger(
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: EngineConfig | None = None,
+    *,
+    weights_gib: float | None = None,
+    gpu_total_gib: float | None = None,
+) -> MemoryLedger:
+    """The ledger of the GPU that limits a replica.
+
+    Args:
+        facts: the model.
+        gpu: the accelerator.
+        config: engine settings; what is None is what the engine would choose.
+        weights_gib: measured weights per GPU (the engine logs them), instead of the estimate.
+        gpu_total_gib: total that the driver reports, instead of the catalogue's.
+
+    Raises:
+        RecommenderError: tensor or pipeline parallelism that the model cannot be divided by.
+    """
+    settings = resolve(config or EngineConfig(), facts, gpu)
+    check_division(facts, settings)
+    loaded = facts.as_loaded(settings.dtype, settings.quantization)
+    total = gpu_total_gib if gpu_total_gib is not None else gpu.memory_gib
+    for name, value in (("gpu_total_gib", total), ("weights_gib", weights_gib)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise RecommenderError(f"{name} must be above zero, got {value:g} GiB")
+    stages = [
+        _stage_ledger(loaded, gpu, settings, stage, total, weights_gib)
+        for stage in _stages_that_may_limit(settings.pipeline_parallel_size)
+    ]
+    # Every rank keeps as many blocks as the poorest one.
+    return min(stages, key=lambda ledger: (ledger.fits, ledger.kv_cache_blocks, ledger.kv_cache_gib))
+
+
+def _stages_that_may_limit(stages: int) -> tuple[int, ...]:
+    """First (embedding), second (most layers) and last (head, sampler): the ones between equal the second."""
+    return tuple(sorted({0, min(1, stages - 1), stages - 1}))
+
+
+def check_division(facts: ModelFacts, config: EngineConfig) -> None:
+    """Raise RecommenderError when tensor or pipeline parallelism cannot divide the model."""
+    tensor, pipeline = config.tensor_parallel_size, config.pipeline_parallel_size
+    if facts.num_attention_heads % tensor:
+        possible = [size for size in range(1, 65) if facts.num_attention_heads % size == 0]
+        raise RecommenderError(
+            f"tensor_parallel_size {tensor} does not divide the {facts.num_attention_heads} attention heads of "
+            f"{facts.name}: use one of {', '.join(map(str, possible[:10]))}"
+        )
+    if pipeline > len(facts.layers):
+        raise RecommenderError(
+            f"pipeline_parallel_size {pipeline} is more than the {len(facts.layers)} layers of {facts.name}: lower it"
+        )
+
+
+def stage_layers(facts: ModelFacts, stages: int, stage: int) -> tuple[Layer, ...]:
+    """Layers of one pipeline stage: even parts, what remains goes to the stages before the last, as vLLM does."""
+    base, extra = divmod(len(facts.layers), stages)
+    sizes = [base] * stages
+    for offset in range(extra):
+        sizes[stages - 2 - offset] += 1
+    begin = sum(sizes[:stage])
+    return facts.layers[begin : begin + sizes[stage]]
+
+
+def stage_weight_bytes(facts: ModelFacts, config: EngineConfig, stage: int) -> float:
+    """Weight bytes that one GPU of a pipeline stage holds."""
+    tensor = config.tensor_parallel_size
+    expert = tensor * config.data_parallel_size if config.expert_parallel else 1
+    layers = stage_layers(facts, config.pipeline_parallel_size, stage)
+    per_layer = {layer: layer.bytes_per_gpu(tensor, expert) for layer in set(layers)}
+    held = sum(per_layer[layer] for layer in layers)
+    first, last = stage == 0, stage == config.pipeline_parallel_size - 1
+    if first:
+        held += facts.embedding.bytes_per_gpu(tensor)
+        held += sum(weight.bytes_per_gpu(tensor) for weight in facts.vision)
+    if last and facts.head is not None:
+        held += facts.head.bytes_per_gpu(tensor)
+    elif last and not first:
+        held += facts.embedding.bytes_per_gpu(tensor)
+    if facts.weight_bytes is not None:
+        # The checkpoint's exact size corrects the estimate in proportion.
+        held *= facts.weight_bytes / replace(facts, weight_bytes=None).checkpoint_bytes
+    return held + facts.rotary_bytes
+
+
+def _added_weight_bytes(facts: ModelFacts, config: ResolvedConfig, layers: tuple[Layer, ...]) -> float:
+    """Adapters and draft model, bytes on one GPU."""
+    per_adapter = 2 * LORA_TARGETS * facts.hidden_size * config.max_lora_rank * facts.dtype_bytes * len(layers)
+    return config.max_loras * per_adapter + config.draft_weights_gib * GIB
+
+
+def kv_bytes_per_element(facts: ModelFacts, kv_cache_dtype: str) -> float:
+    """Bytes per cached element for a --kv-cache-dtype; `auto` is the model's type, or what its checkpoint asks for."""
+    if kv_cache_dtype == "auto":
+        asked = facts.quantization.kv_cache if facts.quantization else None
+        return KV_BYTES[asked] if asked else float(facts.dtype_bytes)
+    return KV_BYTES[kv_cache_dtype]
+
+
+def layout_of(facts: ModelFacts, config: ResolvedConfig, stage: int = 0) -> KvLayout:
+    """The KV layout of one pipeline stage."""
+    return kv_layout(
+        stage_layers(facts, config.pipeline_parallel_size, stage),
+        config.tensor_parallel_size,
+        kv_bytes_per_element(facts, config.kv_cache_dtype),
+        facts.dtype_bytes,
+        config.block_size,
+        config.num_speculative_tokens,
+    )
+
+
+def _stage_ledger(
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: ResolvedConfig,
+    stage: int,
+    total: float,
+    weights_gib: float | None,
+) -> MemoryLedger:
+    layers = stage_layers(facts, config.pipeline_parallel_size, stage)
+    weights = weights_gib
+    if weights is None:
+        weights = (stage_weight_bytes(facts, config, stage) + _added_weight_bytes(facts, config, layers)) / GIB
+    activation = budget.activation_peak(facts, layers, config, stage == config.pipeline_parallel_size - 1)
+    outside = budget.non_torch(gpu, config)
+    graphs = budget.cuda_graphs(layers, config)
+    in_budget = config.version >= budget.GRAPHS_BUDGETED
+    requested = total * config.gpu_memory_utilization
+    fixed = requested - weights - (graphs.value if in_budget else 0.0)
+    available = fixed - activation.value - outside.value
+    layout = layout_of(facts, config, stage)
+    blocks = max(0, int(available * GIB // layout.bytes_per_block)) if layout.bytes_per_block else 0
+    concurrency, tokens = _capacity(layout, config, blocks)
+    context = budget.CONTEXT_GIB + (budget.COLLECTIVE_CONTEXT_GIB if config.tensor_parallel_size > 1 else 0.0)
+    spread = graphs.high - graphs.value if in_budget else 0.0
+    ledger = MemoryLedger(
+        gpu_total_gib=total,
+        requested_gib=requested,
+        weights_gib=weights,
+        activation_peak_gib=activation.value,
+        non_torch_gib=outside.value,
+        cuda_graphs_gib=graphs.value,
+        cuda_graphs_in_budget=in_budget,
+        context_gib=context,
+        kv_cache_gib=max(0.0, available),
+        kv_cache_low_gib=max(0.0, fixed - activation.high - outside.high - spread),
+        kv_cache_high_gib=max(0.0, fixed - activation.low - outside.low),
+        kv_cache_blocks=blocks,
+        kv_cache_tokens=tokens,
+        block_size=layout.smallest_block,
+        bytes_per_block=layout.bytes_per_block,
+        max_concurrency=concurrency,
+        fits=False,
+        reason="",
+        stage=stage,
+    )
+    return _judged(ledger, facts, gpu, config, layout, available)
+
+
+def _capacity(layout: KvLayout, config: ResolvedConfig, blocks: int) -> tuple[float, int]:
+    """(sequences of max_model_len at once, tokens as the log states them) of a number of blocks."""
+    if not layout.groups:
+        return math.inf, 0
+    needed = layout.blocks_per_sequence(config.max_model_len, _in_flight(config))
+    concurrency = blocks / needed
+    if config.version >= TOKENS_BY_CONCURRENCY:
+        return concurrency, int(concurrency * config.max_model_len)
+    return concurrency, blocks // layout.group_count * layout.smallest_block
+
+
+def _in_flight(config: ResolvedConfig) -> int:
+    batches = CONCURRENT_BATCHES if config.version >= TOKENS_BY_CONCURRENCY else 1
+    return batches * config.max_num_batched_tokens
+
+
+def longest_context(layout: KvLayout, config: ResolvedConfig, blocks: int) -> int:
+    """The largest max_model_len that one sequence can have in a number of blocks; 0 when none."""
+    low, high = 0, config.max_model_len
+    while low < high:
+        middle = (low + high + 1) // 2
+        if layout.blocks_per_sequence(middle, _in_flight(config)) <= blocks:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _judged(
+    ledger: MemoryLedger,
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: ResolvedConfig,
+    layout: KvLayout,
+    available: float,
+) -> MemoryLedger:
+    """The ledger with its verdict."""
+    reason = _refusal(ledger, facts, gpu, config, layout, available)
+    if reason is not None:
+        return replace(ledger, fits=False, reason=reason)
+    return replace(
+        ledger,
+        fits=True,
+        reason=f"KV cache of {ledger.kv_cache_gib:.2f} GiB holds {ledger.kv_cache_tokens:,} tokens: "
+        f"{ledger.max_concurrency:.1f} sequences of {config.max_model_len:,}",
+    )
+
+
+def _refusal(
+    ledger: MemoryLedger,
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: ResolvedConfig,
+    layout: KvLayout,
+    available: float,
+) -> str | None:
+    """Why the engine would not start, or None."""
+    if ledger.weights_gib >= ledger.requested_gib or available <= 0:
+        whole = facts.checkpoint_bytes / GIB
+        gpus = config.tensor_parallel_size * config.pipeline_parallel_size
+        other = ledger.activation_peak_gib + ledger.non_torch_gib
+        return (
+            f"model {facts.name} needs {whole:.1f} GiB of weights, {gpus} x {gpu.product} has "
+            f"{gpus * ledger.gpu_total_gib:.1f} GiB ({ledger.requested_gib:.1f} usable per GPU at "
+            f"gpu_memory_utilization {config.gpu_memory_utilization:g}, {other:.1f} for activations and workspaces): "
+            f"{_larger(facts, gpu, config, ledger)}"
+        )
+    if ledger.unused_gib < 0:
+        most = 1 - (ledger.gpu_total_gib - ledger.requested_gib - ledger.unused_gib) / ledger.gpu_total_gib
+        return (
+            f"gpu_memory_utilization {config.gpu_memory_utilization:g} leaves "
+            f"{ledger.gpu_total_gib - ledger.requested_gib:.2f} GiB of {ledger.gpu_total_gib:.2f} on {gpu.product}, "
+            f"the CUDA context and graphs need {ledger.context_gib + ledger.cuda_graphs_gib:.2f}: "
+            f"use {math.floor(most * 100) / 100:g}"
+        )
+    needed = layout.blocks_per_sequence(config.max_model_len, _in_flight(config)) if layout.groups else 0
+    if needed > ledger.kv_cache_blocks:
+        longest = longest_context(layout, config, ledger.kv_cache_blocks)
+        return (
+            f"max_model_len {config.max_model_len:,} needs {needed * layout.bytes_per_block / GIB:.2f} GiB of KV "
+            f"cache, {ledger.kv_cache_gib:.2f} GiB are left: use max_model_len {longest:,} or a larger tensor_parallel_size"
+        )
+    return None
+
+
+def _larger(facts: ModelFacts, gpu: Accelerator, config: ResolvedConfig, ledger: MemoryLedger) -> str:
+    """The fix when weights do not fit: the smallest tensor parallelism at which they would, or a larger GPU."""
+    whole = facts.checkpoint_bytes / GIB / config.pipeline_parallel_size
+    size = config.tensor_parallel_size
+    while size < 64:
+        size *= 2
+        if facts.num_attention_heads % size == 0 and whole / size < 0.85 * ledger.requested_gib:
+            return f"use tensor_parallel_size {size} or a larger GPU"
+    return "use more pipeline stages, a quantised checkpoint or a larger GPU"
