@@ -1,0 +1,129 @@
+"""Keep a sandbox's Prometheus in step with the PodMonitors in its API server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from plimsoll_cli.sandbox import prometheus
+
+_LOG: Final = logging.getLogger("plimsoll.sandbox.prometheus")
+_PERIOD_SECONDS: Final = 1.0
+"""A list of PodMonitors takes the API server 2 ms; a new service is scraped at most this much later."""
+_TIMEOUT_SECONDS: Final = 5.0
+_PATH: Final = "/apis/monitoring.coreos.com/v1/podmonitors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where PodMonitors come from.
+
+    Args:
+        url: the API server.
+        authority: its certificate authority.
+        token: of the service account that lists them.
+    """
+
+    url: str
+    authority: Path
+    token: str
+
+    def pod_monitors(self) -> list[dict[str, Any]]:
+        """Every PodMonitor of the cluster.
+
+        Raises:
+            OSError: the API server does not answer, or refuses.
+        """
+        request = urllib.request.Request(self.url + _PATH, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
+        trust = ssl.create_default_context(cafile=str(self.authority))
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS, context=trust) as answer:  # noqa: S310
+            items: list[dict[str, Any]] = json.load(answer)["items"]
+            return items
+
+
+class MonitorSync:
+    """A thread that renders Prometheus' configuration again, and reloads it, whenever it would change.
+
+    Args:
+        source: where PodMonitors come from.
+        config: Prometheus' configuration file.
+        prometheus_url: of the Prometheus to reload.
+        kubeconfig: identity with which Prometheus watches pods.
+        scrape_interval: of endpoints that name none.
+        own_targets: job -> `address:port` of processes that are not pods here, asked each time.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        config: Path,
+        prometheus_url: str,
+        kubeconfig: Path,
+        scrape_interval: str,
+        own_targets: Callable[[], Mapping[str, Sequence[str]]],
+    ) -> None:
+        self._source = source
+        self._config = config
+        self._prometheus_url = prometheus_url
+        self._kubeconfig = kubeconfig
+        self._scrape_interval = scrape_interval
+        self._own_targets = own_targets
+        self._loaded = ""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sandbox-monitors", daemon=True)
+
+    def write_first(self) -> None:
+        """Write a configuration without monitors, for Prometheus to start with."""
+        self._config.write_text(self._render([]), encoding="utf-8")
+
+    def start(self) -> None:
+        """Begin to follow the PodMonitors."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_PERIOD_SECONDS):
+            try:
+                self._step()
+            except (OSError, ValueError) as error:
+                _LOG.warning("PodMonitors or Prometheus out of reach, keeping the last configuration: %s", error)
+
+    def _step(self) -> None:
+        """Render; when it differs from what Prometheus has, write it and reload."""
+        monitors = self._source.pod_monitors()
+        wanted = self._render(monitors)
+        if wanted == self._loaded:
+            return
+        self._config.write_text(wanted, encoding="utf-8")
+        self._reload()
+        self._loaded = wanted
+        _LOG.info("Prometheus follows %d PodMonitors", len(monitors))
+        for line in prometheus.skipped_endpoints(monitors):
+            _LOG.warning("%s", line)
+
+    def _render(self, monitors: Sequence[Mapping[str, Any]]) -> str:
+        config = prometheus.render(monitors, self._kubeconfig, self._scrape_interval, self._own_targets())
+        return yaml.safe_dump(config, sort_keys=False)
+
+    def _reload(self) -> None:
+        """Tell Prometheus; a configuration it refuses is an error that names it."""
+        request = urllib.request.Request(f"{self._prometheus_url}/-/reload", method="POST")  # noqa: S310
+        try:
+            urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS).close()  # noqa: S310
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"Prometheus refuses {self._config}: {error.read().decode()[:300]}") from error

@@ -1,0 +1,100 @@
+"""What the node agent of a sandbox is told: its machines, and what stands in for which image."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from plimsoll_cli.errors import CommandError
+from plimsoll_cli.sandbox.certificates import KeyPair
+from plimsoll_cli.sandbox.control_plane import Layout
+from plimsoll_cli.sandbox.node.config import GPU, AgentConfig, ImageEntry, NodeConfig
+from plimsoll_cli.sandbox.options import Engine, NodeShape
+
+PODS_PER_NODE: Final = "110"
+"""The kubelet's default."""
+ENGINE_NICENESS: Final = 5
+"""Engines leave the control plane its pace on a small machine."""
+_VLLM_IMAGES: Final = "vllm/vllm-openai*"
+_LOCAL_IMAGES: Final = "localhost/*"
+"""Images of this name run any program of this machine: for trying sidecars, probes and hooks."""
+
+# MiB as nvidia-smi reports it and GPU feature discovery labels it; a product that is not here gets no such label.
+GPU_MEMORY_MIB: Final = {
+    "NVIDIA-A10": 23028,
+    "NVIDIA-A10G": 23028,
+    "NVIDIA-A100-SXM4-40GB": 40960,
+    "NVIDIA-A100-SXM4-80GB": 81920,
+    "NVIDIA-A100-PCIE-40GB": 40960,
+    "NVIDIA-A100-80GB-PCIe": 81920,
+    "NVIDIA-H100-80GB-HBM3": 81559,
+    "NVIDIA-H100-PCIe": 81559,
+    "NVIDIA-H200": 143771,
+    "NVIDIA-L4": 23034,
+    "NVIDIA-L40S": 46068,
+    "Tesla-T4": 15360,
+}
+
+
+def agent_config(
+    layout: Layout, nodes: tuple[NodeShape, ...], engine: Engine, serving: KeyPair | None, owner: int, marker: str
+) -> AgentConfig:
+    """The node agent's configuration.
+
+    Args:
+        layout: folders and addresses of the sandbox.
+        nodes: its machines.
+        engine: what runs when a pod asks for vLLM.
+        serving: certificate of the kubelet port.
+        owner: process whose end ends every container.
+        marker: `NAME=value` that every container's environment carries, so that none is overlooked.
+    """
+    name, _, value = marker.partition("=")
+    return AgentConfig(
+        nodes=tuple(node_config(shape, number) for number, shape in enumerate(nodes, start=1)),
+        pod_cidr=layout.block.pod_cidr,
+        state_directory=layout.root / "node-agent",
+        images=(engine_image(engine), ImageEntry(pattern=_LOCAL_IMAGES, local=True)),
+        environment={name: value},
+        supervisor_pid=owner,
+        kubelet_certificate=serving.certificate if serving else None,
+        kubelet_key=serving.key if serving else None,
+        client_authority=layout.certificates / "ca.crt",
+    )
+
+
+def node_config(shape: NodeShape, number: int) -> NodeConfig:
+    """One machine as the agent registers it."""
+    capacity = {"cpu": shape.cpu, "memory": shape.memory, "pods": PODS_PER_NODE}
+    if shape.gpus:
+        capacity[GPU] = str(shape.gpus)
+    return NodeConfig(
+        name=shape.name or f"node-{number}",
+        gpu_product=shape.product,
+        gpu_memory_mib=GPU_MEMORY_MIB.get(shape.product, 0),
+        capacity=capacity,
+    )
+
+
+def engine_image(engine: Engine) -> ImageEntry:
+    """What stands in for vLLM's image.
+
+    Raises:
+        CommandError: the real engine is asked for and its environment cannot be made.
+    """
+    if engine == "simulated":
+        command = (sys.executable, "-m", "plimsoll_runtime.engine")
+        return ImageEntry(
+            pattern=_VLLM_IMAGES, commands={"vllm serve": command}, entrypoint=command, nice=ENGINE_NICENESS
+        )
+    return _real_engine_image()
+
+
+def _real_engine_image() -> ImageEntry:
+    """vLLM's CPU build in its own environment."""
+    try:
+        from plimsoll_runtime import vllm_environment
+    except ImportError as error:
+        raise CommandError(f"the real engine is not part of this installation: {error}", 3) from error
+    command = (str(vllm_environment.ensure()), "serve")
+    return ImageEntry(pattern=_VLLM_IMAGES, commands={"vllm serve": command}, entrypoint=command, nice=ENGINE_NICENESS)
