@@ -1,0 +1,101 @@
+"""How many replicas the traffic needs, held against the load line. Pure.
+
+Demand is counted in replicas at their load line, as a real number, from four views; the largest counts:
+
+- requests: arrivals per second, each weighed by its length, over the load line's requests per second;
+- tokens: tokens generated per second over the load line's;
+- queue: waiting requests that should be gone within `QUEUE_DRAIN_SECONDS`, on top of the arrivals;
+- concurrency: requests in flight over the load line's (Little's law: it sees a service that became slower).
+
+The first two are *flow*: what arrives, whether or not it is served. The last two also hold the *backlog*, which grows
+for as long as new replicas start; see `decide` for why that difference matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from plimsoll_detector.decision.policy import QUEUE_DRAIN_SECONDS, WORK_RATIO_BOUNDS, LoadLine
+from plimsoll_detector.observation import Observation
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Replicas needed at their load line.
+
+    Attributes:
+        requests: by arrivals.
+        tokens: by generated tokens.
+        queue: by arrivals plus the queue's drain.
+        concurrency: by requests in flight.
+        work_ratio: work of an observed request over that of an assumed one.
+        line: requests per second, of the observed lengths, that one replica carries at its load line.
+    """
+
+    requests: float
+    tokens: float
+    queue: float
+    concurrency: float
+    work_ratio: float
+    line: float
+
+    @property
+    def flow(self) -> float:
+        """Replicas that what arrives needs."""
+        return max(self.requests, self.tokens)
+
+    @property
+    def total(self) -> float:
+        """Replicas that what arrives and what has piled up need."""
+        return max(self.flow, self.queue, self.concurrency)
+
+    @property
+    def leading(self) -> str:
+        """Which view asks for most, in words."""
+        views = {
+            "arrivals": self.requests,
+            "generated tokens": self.tokens,
+            "the queue": self.queue,
+            "requests in flight": self.concurrency,
+        }
+        return max(views, key=lambda name: views[name])
+
+
+def work_ratio(observation: Observation, line: LoadLine) -> float:
+    """Work of an observed request relative to the one the load line assumes.
+
+    A request costs a x prompt tokens + b x output tokens, with a and b unknown here. Whatever they are, the ratio of
+    two requests' costs lies between the ratio of their prompts and that of their outputs, so the larger of the two
+    never underestimates, and it is exact when both lengths change alike.
+    """
+    ratios = [
+        observed / assumed
+        for observed, assumed in (
+            (observation.input_tokens_mean, line.input_tokens_mean),
+            (observation.output_tokens_mean, line.output_tokens_mean),
+        )
+        if observed is not None and assumed > 0
+    ]
+    low, high = WORK_RATIO_BOUNDS
+    return min(max(max(ratios), low), high) if ratios else 1.0
+
+
+def assess(observation: Observation, line: LoadLine, line_ratio: float) -> Demand:
+    """The replicas that an observation asks for.
+
+    Args:
+        observation: a usable one.
+        line: the predicted load line.
+        line_ratio: measured over predicted load line (see `load_line`).
+    """
+    ratio = work_ratio(observation, line)
+    carried = line.requests_per_second * line_ratio / ratio
+    draining = observation.waiting / QUEUE_DRAIN_SECONDS
+    return Demand(
+        requests=observation.arrivals / carried,
+        tokens=observation.generation_tokens / (line.output_tokens_per_second * line_ratio),
+        queue=(observation.arrivals + draining) / carried,
+        concurrency=(observation.running_mean + observation.waiting) / (line.concurrency * line_ratio),
+        work_ratio=ratio,
+        line=carried,
+    )

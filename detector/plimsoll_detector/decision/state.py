@@ -1,0 +1,37 @@
+"""What one service's decisions carry from tick to tick. Plain data; what must survive a restart is in the status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from plimsoll_detector.decision.ownership import OwnershipState
+from plimsoll_detector.decision.stabilization import Recommendations
+
+
+@dataclass(frozen=True)
+class DecisionState:
+    """Memory of one service's decisions; times in seconds since the epoch.
+
+    Attributes:
+        first_seen: first usable observation of this process. A new process acts after one window of its own.
+        last_tick: last usable observation.
+        recommendations: what was asked for lately.
+        line_ratio: measured over predicted load line.
+        serving: replicas that served at the last tick.
+        changed_at: when that number last changed.
+        pending_since: since when fewer serve than are asked for; None while all do.
+        idle_since: since when there is no request; None while there are.
+        acted_at: when this detector last wrote `/scale`.
+        ownership: foreign writes.
+    """
+
+    first_seen: float | None = None
+    last_tick: float | None = None
+    recommendations: Recommendations = field(default_factory=Recommendations)
+    line_ratio: float = 1.0
+    serving: int | None = None
+    changed_at: float | None = None
+    pending_since: float | None = None
+    idle_since: float | None = None
+    acted_at: float | None = None
+    ownership: OwnershipState = field(default_factory=OwnershipState)

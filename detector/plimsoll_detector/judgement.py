@@ -1,0 +1,109 @@
+"""One service, one tick: observation to diagnosis and decision. The detector's whole judgement as one pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from plimsoll_detector.decision import demand as demands
+from plimsoll_detector.decision import load_line, ownership
+from plimsoll_detector.decision.decide import Decision, decide
+from plimsoll_detector.decision.demand import Demand
+from plimsoll_detector.decision.ownership import Ownership
+from plimsoll_detector.decision.policy import Policy
+from plimsoll_detector.decision.state import DecisionState
+from plimsoll_detector.diagnosis import Context, Diagnosis, DiagnosisState, diagnose
+from plimsoll_detector.observation import Observation
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered of one service between ticks."""
+
+    diagnosis: DiagnosisState = field(default_factory=DiagnosisState)
+    decision: DecisionState = field(default_factory=DecisionState)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the detector says of one service.
+
+    Attributes:
+        observation: what it is based on.
+        demand: replicas that the traffic needs; None when that cannot be known.
+        diagnosis: what is happening.
+        ownership: who set the present number of replicas.
+        decision: what the number should be.
+        memory: what to remember.
+    """
+
+    observation: Observation
+    demand: Demand | None
+    diagnosis: Diagnosis
+    ownership: Ownership
+    decision: Decision
+    memory: Memory
+
+    @property
+    def utilization(self) -> float | None:
+        """Demand per serving replica, as a share of the load line."""
+        if self.demand is None or not self.observation.serving:
+            return None
+        return self.demand.total / self.observation.serving
+
+
+def judge(
+    current: int | None,
+    observation: Observation,
+    managed_fields: Iterable[Mapping[str, Any]],
+    policy: Policy,
+    memory: Memory,
+    now: float,
+) -> Judgement:
+    """The judgement of one service.
+
+    Args:
+        current: replicas asked for (`spec.replicas`).
+        observation: what is measured.
+        managed_fields: the object's `metadata.managedFields`.
+        policy: what decisions keep to.
+        memory: what was remembered.
+        now: seconds since the epoch.
+    """
+    remembered = memory.decision
+    demand = None
+    if observation.quality.usable and policy.load_line is not None:
+        demand = demands.assess(observation, policy.load_line, remembered.line_ratio)
+    diagnosis, diagnosis_state = diagnose(Context(observation, demand, current or 0), memory.diagnosis, now)
+    patience = max(policy.scale_in_stabilization, policy.window)
+    writer = ownership.replicas_writer(managed_fields)
+    owned, ownership_state = ownership.judge(writer, remembered.ownership, remembered.acted_at, patience, now)
+    before = replace(remembered, ownership=ownership_state)
+    decision, after = decide(current, observation, demand, diagnosis.kind, owned, policy, before, now)
+    if demand is not None and policy.load_line is not None:
+        after = _corrected(after, before, observation, policy, diagnosis, now)
+    return Judgement(observation, demand, diagnosis, owned, decision, Memory(diagnosis_state, after))
+
+
+def _corrected(
+    after: DecisionState,
+    before: DecisionState,
+    observation: Observation,
+    policy: Policy,
+    diagnosis: Diagnosis,
+    now: float,
+) -> DecisionState:
+    """The state with the load line corrected by what this window showed."""
+    assert policy.load_line is not None
+    # The window must show the present replicas only, and a percentile over it no start-up of theirs: two windows.
+    same = after.changed_at is not None and now - after.changed_at >= 2 * policy.window
+    ratio = load_line.next_ratio(
+        after.line_ratio,
+        observation,
+        policy.load_line,
+        diagnosis.kind,
+        settled=same and after.pending_since is None,
+        elapsed=now - (before.last_tick if before.last_tick is not None else now),
+    )
+    return replace(after, line_ratio=ratio)
