@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import binaries, pins, progress, supervisor
+from plimsoll_cli.sandbox.fleet import Standing
 from plimsoll_cli.sandbox.options import OPTIONAL_COMPONENTS, NodeShape, SandboxOptions, parse_node
 from plimsoll_cli.sandbox.sandbox import BINARIES
 from plimsoll_cli.sandbox.state import RunningSandbox, running_names
@@ -145,22 +147,31 @@ def status(name: str, output: str) -> None:
     running = RunningSandbox.find(name)
     standings = running.standings()
     if output == "json":
-        components = [
-            {"name": s.name, "pid": s.pid, "ready": s.ready, "crashes": s.crashes, "log": str(running.log(s.name))}
-            for s in standings
-        ]
-        click.echo(json.dumps({**running.content, "components": components}, indent=2))
+        click.echo(json.dumps(_as_json(running, standings), indent=2))
     else:
-        table = Table(title=f"sandbox {name}, up {_age(time.time() - running.content['started'])}")
-        for heading in ("component", "pid", "ready", "crashes", "log"):
-            table.add_column(heading, justify="right" if heading in ("pid", "crashes") else "left", overflow="fold")
-        for s in standings:
-            mark = "[green]yes[/]" if s.ready else "[red]no[/]"
-            table.add_row(s.name, str(s.pid or "-"), mark, str(s.crashes), str(running.log(s.name)))
-        Console().print(table)
-        click.echo(f"export KUBECONFIG={running.kubeconfig}\nPrometheus: {running.content['prometheus']}")
+        Console().print(_status_table(name, running, standings))
+        click.echo(f"logs: {running.directory / 'logs'}\nPrometheus: {running.content['prometheus']}")
+        click.echo(f"export KUBECONFIG={running.kubeconfig}")
     if not all(s.ready for s in standings):
         raise CommandError("not ready: " + ", ".join(s.name for s in standings if not s.ready))
+
+
+def _as_json(running: RunningSandbox, standings: Sequence[Standing]) -> dict[str, Any]:
+    """The state file with how each component is doing."""
+    components = [{**asdict(standing), "log": str(running.log(standing.name))} for standing in standings]
+    return {**running.content, "components": components}
+
+
+def _status_table(name: str, running: RunningSandbox, standings: Sequence[Standing]) -> Table:
+    """The components as a table."""
+    table = Table(title=f"sandbox {name}, up {_age(time.time() - running.content['started'])}")
+    for heading in ("component", "pid", "port", "ready", "crashes"):
+        table.add_column(heading, justify="right" if heading in ("pid", "port", "crashes") else "left")
+    for standing in standings:
+        mark = "[green]yes[/]" if standing.ready else "[red]no[/]"
+        pid, port = str(standing.pid or "-"), str(running.port(standing.name) or "-")
+        table.add_row(standing.name, pid, port, mark, str(standing.crashes))
+    return table
 
 
 @sandbox.command()
@@ -221,7 +232,10 @@ def vllm_env() -> None:
         from plimsoll_runtime import vllm_environment
     except ImportError as error:
         raise CommandError(f"the real engine is not part of this installation: {error}", 3) from error
-    click.echo(vllm_environment.ensure())
+    try:
+        click.echo(vllm_environment.ensure().python)
+    except vllm_environment.VllmUnavailableError as error:
+        raise CommandError(str(error), 3) from error
 
 
 def _age(passed: float) -> str:

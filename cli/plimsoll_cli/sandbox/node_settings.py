@@ -82,19 +82,30 @@ def engine_image(engine: Engine) -> ImageEntry:
     Raises:
         CommandError: the real engine is asked for and its environment cannot be made.
     """
-    if engine == "simulated":
-        command = (sys.executable, "-m", "plimsoll_runtime.engine")
-        return ImageEntry(
-            pattern=_VLLM_IMAGES, commands={"vllm serve": command}, entrypoint=command, nice=ENGINE_NICENESS
-        )
-    return _real_engine_image()
+    if engine == "vllm":
+        return _real_engine_image()
+    return engine_entry((sys.executable, "-m", "plimsoll_runtime.engine"), {})
 
 
 def _real_engine_image() -> ImageEntry:
-    """vLLM's CPU build in its own environment."""
+    """vLLM's CPU build in its own environment, made now when it is not there."""
     try:
-        from plimsoll_runtime import vllm_environment
+        from plimsoll_runtime import launch, vllm_environment
     except ImportError as error:
         raise CommandError(f"the real engine is not part of this installation: {error}", 3) from error
-    command = (str(vllm_environment.ensure()), "serve")
-    return ImageEntry(pattern=_VLLM_IMAGES, commands={"vllm serve": command}, entrypoint=command, nice=ENGINE_NICENESS)
+    try:
+        made = vllm_environment.ensure()
+    except vllm_environment.VllmUnavailableError as error:
+        raise CommandError(str(error), 3) from error
+    return engine_entry((str(made.python), launch.__file__, "serve"), dict(vllm_environment.CPU_VARIABLES))
+
+
+def engine_entry(program: tuple[str, ...], environment: dict[str, str]) -> ImageEntry:
+    """`vllm serve` of vLLM's image, run by a program of this machine."""
+    return ImageEntry(
+        pattern=_VLLM_IMAGES,
+        commands={"vllm serve": program},
+        entrypoint=program,
+        environment=environment,
+        nice=ENGINE_NICENESS,
+    )

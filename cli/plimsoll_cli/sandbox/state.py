@@ -10,6 +10,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import guard, health
@@ -73,9 +74,19 @@ class RunningSandbox:
             raise CommandError(f"no component {component}: there are {', '.join(logs)}", 2)
         return logs[component]
 
+    @property
+    def layout(self) -> Layout:
+        """Its folders and addresses."""
+        return Layout(self.directory, AddressBlock(int(self.content["secondOctet"])))
+
+    def port(self, component: str) -> int | None:
+        """Port of a component's readiness check; None while it has not said which one it took."""
+        url = health.ready_url(component, self.layout)
+        return urlsplit(url).port if url else None
+
     def standings(self) -> list[Standing]:
         """How each component is doing now; asks each running one."""
-        layout = Layout(self.directory, AddressBlock(int(self.content["secondOctet"])))
+        layout = self.layout
         return [
             Standing(
                 entry["name"],

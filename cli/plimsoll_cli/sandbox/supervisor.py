@@ -30,8 +30,12 @@ def run(options: SandboxOptions, report: Callable[[dict[str, Any]], object]) -> 
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _request_stop)
+
+    def announce(name: str, after: float) -> None:
+        report({"component": name, "seconds": round(after, 2)})
+
     try:
-        sandbox = Sandbox.start(options, lambda name, after: report({"component": name, "seconds": round(after, 2)}))
+        sandbox = Sandbox.start(options, announce)
     except StopRequestedError:
         return
     log_to(sandbox.directory / "logs" / "sandbox.log")
