@@ -22,11 +22,14 @@ from plimsoll_cli.load.plan import LoadPlan, Objectives
 from plimsoll_cli.load.preflight import served_model
 from plimsoll_cli.load.records import LoadResult
 from plimsoll_cli.load.run import run_load
+from plimsoll_cli.load.service import Target, read_target, with_workload, write_record
 from plimsoll_cli.load.statistics import Summary, summarise
 from plimsoll_cli.load.terminal import ProgressDisplay, has_limits, summary_view
 from plimsoll_cli.report.figures import share_text
+from plimsoll_kube.errors import ApiError
 
 BAD_INPUT: Final = 2
+UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 """What a shell reports after Ctrl-C."""
 
@@ -55,48 +58,87 @@ def load(**options: Any) -> None:
 
 async def _load(options: dict[str, Any]) -> int:
     """Run the test and report it; the exit code."""
-    if options["url"] is None and options["service"] is None:
-        raise CommandError("give --url or --service", BAD_INPUT)
-    traffic = _traffic(options)
-    plan = _plan(options, traffic)
-    plan = replace(plan, model=await served_model(plan.url, options["model"], plan.api_key))
     console = Console(stderr=True)
-    result = await _run(plan, console)
-    summary = summarise(result)
-    _show(result, summary, options)
+    if options["service"] is None:
+        if options["url"] is None:
+            raise CommandError("give --url or --service", BAD_INPUT)
+        result, summary = await _test(options, None, console)
+    else:
+        try:
+            result, summary = await _test_service(options, console)
+        except ApiError as error:
+            raise CommandError(f"--service: the API server says: {error}", UNREACHABLE) from error
     return _exit_code(result, summary, options["require_attainment"], console)
 
 
-def _traffic(options: dict[str, Any]) -> Traffic:
-    chosen = {field.name: options[field.name] for field in fields(TrafficOptions)}
+async def _test_service(options: dict[str, Any], console: Console) -> tuple[LoadResult, Summary]:
+    """Test an LLMService and record the result in its cluster."""
+    # The Kubernetes client takes its time to import, and only --service needs it.
+    from plimsoll_kube.client import KubeClient
+    from plimsoll_kube.connection import NoClusterError
+
+    namespace, name = options["service"]
     try:
-        return traffic_of(TrafficOptions(**chosen))
+        client = await KubeClient.connect(options["kubeconfig"], user_agent="plimsoll-load")
+    except NoClusterError as error:
+        raise CommandError(str(error), UNREACHABLE) from error
+    async with client as kube:
+        target = await read_target(kube, namespace, name, options["url"])
+        result, summary = await _test(options, target, console)
+        if not options["no_record"]:
+            try:
+                record = await write_record(kube, target, result, summary)
+                console.print(f"recorded as ConfigMap {namespace}/{record}", highlight=False)
+            except ApiError as error:  # the test itself is done and shown; do not throw it away
+                console.print(f"[yellow]not recorded in the cluster:[/] {error}", highlight=False)
+    return result, summary
+
+
+async def _test(options: dict[str, Any], target: Target | None, console: Console) -> tuple[LoadResult, Summary]:
+    """Run one test and show it."""
+    plan = _plan(options, _traffic(options, target), target)
+    plan = replace(plan, model=await served_model(plan.url, plan.model or None, plan.api_key))
+    result = await _run(plan, console)
+    summary = summarise(result)
+    _show(result, summary, options)
+    return result, summary
+
+
+def _traffic(options: dict[str, Any], target: Target | None) -> Traffic:
+    given = TrafficOptions(**{field.name: options[field.name] for field in fields(TrafficOptions)})
+    try:
+        return traffic_of(with_workload(given, target) if target else given)
     except (ValueError, OSError) as error:
         raise CommandError(str(error), BAD_INPUT) from error
 
 
-def _plan(options: dict[str, Any], traffic: Traffic) -> LoadPlan:
-    percentile = options["percentile"]
-    limits = {name: options[name] for name in ("ttft", "tpot", "e2e") if options[name] is not None}
-    objectives = Objectives(**limits)
-    if percentile is not None:
-        objectives = replace(objectives, percentile=percentile, attainment=percentile / 100)
-    if options["require_attainment"] is not None:
-        objectives = replace(objectives, attainment=options["require_attainment"])
-        if not has_limits(objectives):
-            raise CommandError("--require-attainment needs an objective: --ttft, --tpot or --e2e", BAD_INPUT)
+def _plan(options: dict[str, Any], traffic: Traffic, target: Target | None) -> LoadPlan:
     return LoadPlan(
-        url=options["url"],
-        model=options["model"] or "",
+        url=target.url if target else options["url"],
+        model=options["model"] or (target.model if target else ""),
         requests=traffic.requests,
         duration=traffic.duration,
         label=traffic.label,
-        objectives=objectives,
+        objectives=_objectives(options, target.objectives if target else Objectives()),
         api=options["api"],
         timeout=options["timeout"],
         seed=options["seed"],
         api_key=options["api_key"],
     )
+
+
+def _objectives(options: dict[str, Any], objectives: Objectives) -> Objectives:
+    """The service's objectives, or none, with what the person asked for on top."""
+    limits = {name: options[name] for name in ("ttft", "tpot", "e2e", "percentile") if options[name] is not None}
+    objectives = replace(objectives, **limits)
+    if options["percentile"] is not None:
+        objectives = replace(objectives, attainment=options["percentile"] / 100)
+    required = options["require_attainment"]
+    if required is None:
+        return objectives
+    if not has_limits(objectives):
+        raise CommandError("--require-attainment needs an objective: --ttft, --tpot or --e2e", BAD_INPUT)
+    return replace(objectives, attainment=required)
 
 
 async def _run(plan: LoadPlan, console: Console) -> LoadResult:

@@ -71,7 +71,7 @@ async def resolve(url: str, path: str, api_key: str | None) -> Endpoint:
         OSError: the name does not resolve.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError(f"url {url!r}: write it as http://host:port")
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)

@@ -6,7 +6,7 @@ sorted by time, that the load generator sends and the fleet simulator plays.
 
 from __future__ import annotations
 
-from plimsoll_simulator.traffic.lengths import Fixed, LengthDistribution, Lognormal, Quantiles
+from plimsoll_simulator.traffic.lengths import MAX_P95_OVER_MEAN, Fixed, LengthDistribution, Lognormal, Quantiles
 from plimsoll_simulator.traffic.model import TrafficModel
 from plimsoll_simulator.traffic.profiles import RateProfile, constant, daily, flash_crowd, steps
 from plimsoll_simulator.traffic.published import SHAPES, shape
@@ -14,6 +14,7 @@ from plimsoll_simulator.traffic.requests import Request, clip, scale_lengths, sc
 from plimsoll_simulator.traffic.traces import parse_trace
 
 __all__ = [
+    "MAX_P95_OVER_MEAN",
     "SHAPES",
     "Fixed",
     "LengthDistribution",
