@@ -20,39 +20,47 @@ Timestamp = str
 class Condition(ApiModel):
     """A Kubernetes condition (the shape of meta/v1 Condition)."""
 
-    type: str = Field(max_length=316)
-    status: Literal["True", "False", "Unknown"]
-    observed_generation: int = Field(default=0, ge=0)
-    last_transition_time: Timestamp = Field(json_schema_extra={"format": "date-time"})
+    type: str = Field(max_length=316, description="What it is about, such as Available.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    observed_generation: int = Field(default=0, ge=0, description="Generation of the spec that it speaks of.")
+    last_transition_time: Timestamp = Field(
+        description="When `status` last changed.", json_schema_extra={"format": "date-time"}
+    )
     # meta/v1 Condition's own pattern: one CamelCase word.
-    reason: str = Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=1024)
-    message: str = Field(max_length=32_768)
+    reason: str = Field(
+        pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+        max_length=1024,
+        description="Why, in one word for programs.",
+    )
+    message: str = Field(max_length=32_768, description="Why, with the numbers, for people.")
 
 
 class EngineConfigStatus(ApiModel):
     """The engine configuration in force."""
 
-    accelerator: str
-    tensor_parallel_size: int
-    pipeline_parallel_size: int
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    gpu_memory_utilization: Decimal
-    max_model_len: int
-    kv_cache_dtype: str
+    accelerator: str = Field(description="GPU product that it runs on.")
+    tensor_parallel_size: int = Field(description="GPUs each layer is split over.")
+    pipeline_parallel_size: int = Field(description="Stages the layers are split into.")
+    max_num_seqs: int = Field(description="Most sequences in one batch.")
+    max_num_batched_tokens: int = Field(description="Most tokens in one step.")
+    gpu_memory_utilization: Decimal = Field(description="Share of GPU memory that the engine takes.")
+    max_model_len: int = Field(description="Longest prompt plus output, in tokens.")
+    kv_cache_dtype: str = Field(description="Storage type of the KV cache.")
     replicas: int = Field(description="Replicas the expected workload needs.")
 
 
 class LedgerStatus(ApiModel):
     """Where every GiB of one GPU goes."""
 
-    total_gib: Decimal
-    weights_gib: Decimal
-    activation_peak_gib: Decimal
-    non_torch_gib: Decimal
-    cuda_graphs_gib: Decimal
-    kv_cache_gib: Decimal
-    kv_cache_tokens: int
+    total_gib: Decimal = Field(description="Memory of one GPU.")
+    weights_gib: Decimal = Field(description="Weights on one GPU.")
+    activation_peak_gib: Decimal = Field(description="Activations of the largest step.")
+    non_torch_gib: Decimal = Field(
+        description="What lives outside the framework: driver context, communication buffers."
+    )
+    cuda_graphs_gib: Decimal = Field(description="Captured CUDA graphs.")
+    kv_cache_gib: Decimal = Field(description="What is left for the KV cache.")
+    kv_cache_tokens: int = Field(description="Tokens that the KV cache of one replica holds.")
 
 
 class PredictedStatus(ApiModel):
@@ -71,38 +79,42 @@ class PredictedStatus(ApiModel):
 class Reason(ApiModel):
     """Why one field has its value."""
 
-    field: str
-    value: str
-    because: str
+    field: str = Field(description="Field of the configuration.")
+    value: str = Field(description="Its value.")
+    because: str = Field(description="Why, with the numbers.")
 
 
 class Alternative(ApiModel):
     """A configuration that was considered and not chosen."""
 
-    summary: str
-    hourly_cost: Decimal | None = None
-    rejected_because: str
+    summary: str = Field(description="The configuration in a few words.")
+    hourly_cost: Decimal | None = Field(default=None, description="What it would cost per hour.")
+    rejected_because: str = Field(description="Why it was not chosen.")
 
 
 class RecommendationStatus(ApiModel):
     """The recommendation in force and its grounds."""
 
-    config: EngineConfigStatus
-    ledger: LedgerStatus
-    predicted: PredictedStatus
-    reasons: list[Reason] = Field(default=[], max_length=32)
-    alternatives: list[Alternative] = Field(default=[], max_length=16)
-    confidence: Literal["High", "Medium", "Low"]
+    config: EngineConfigStatus = Field(description="The engine configuration in force.")
+    ledger: LedgerStatus = Field(description="Where every GiB of one GPU goes.")
+    predicted: PredictedStatus = Field(description="What one replica is expected to do at its load line.")
+    reasons: list[Reason] = Field(default=[], max_length=32, description="Why each field has its value.")
+    alternatives: list[Alternative] = Field(
+        default=[], max_length=16, description="What was considered and not chosen."
+    )
+    confidence: Literal["High", "Medium", "Low"] = Field(
+        description="How far measurements back the prediction on this GPU."
+    )
     input_hash: str = Field(description="Hash of everything the recommendation was computed from.")
-    applied_generation: int = Field(ge=0)
+    applied_generation: int = Field(ge=0, description="Generation of the spec that it was made for.")
 
 
 class ObservedStatus(ApiModel):
     """What is measured, over the detector's window."""
 
-    requests_per_second: Decimal | None = None
-    input_tokens_mean: Decimal | None = None
-    output_tokens_mean: Decimal | None = None
+    requests_per_second: Decimal | None = Field(default=None, description="Requests that arrive, whole service.")
+    input_tokens_mean: Decimal | None = Field(default=None, description="Mean prompt length, in tokens.")
+    output_tokens_mean: Decimal | None = Field(default=None, description="Mean generated length, in tokens.")
     running: Decimal | None = Field(default=None, description="Requests in batches, whole service.")
     waiting: Decimal | None = Field(default=None, description="Requests queued, whole service.")
     ttft: Duration | None = Field(default=None, description="At the objectives' percentile.")
@@ -128,61 +140,63 @@ class DiagnosisKind(StrEnum):
 class Contribution(ApiModel):
     """One signal's part in the diagnosis."""
 
-    signal: str
-    value: str
+    signal: str = Field(description="Name of the signal.")
+    value: str = Field(description="What it is now, with its unit.")
     reference: str = Field(description="What the value was compared with.")
 
 
 class DiagnosisStatus(ApiModel):
     """What the detector says is happening, since when and on what grounds."""
 
-    kind: DiagnosisKind
-    since: Timestamp
-    message: str = ""
+    kind: DiagnosisKind = Field(description="What is happening.")
+    since: Timestamp = Field(description="Since when.")
+    message: str = Field(default="", description="The grounds, with the numbers.")
     pods: list[str] = Field(default=[], max_length=32, description="Pods it is about; empty means the service.")
-    contributions: list[Contribution] = Field(default=[], max_length=16)
+    contributions: list[Contribution] = Field(default=[], max_length=16, description="The signals behind it.")
 
 
 class DecisionStatus(ApiModel):
     """The last scaling decision and its numbers."""
 
-    current: int
+    current: int = Field(description="Replicas wanted before the decision.")
     desired: int = Field(description="What the load asks for.")
     bounded: int = Field(description="What the bounds, budget and pace allow now.")
-    reason: str
-    message: str = ""
-    at: Timestamp
+    reason: str = Field(description="Why, in one word for programs.")
+    message: str = Field(default="", description="Why, with the numbers.")
+    at: Timestamp = Field(description="When it was made.")
 
 
 class HistoryEntry(ApiModel):
     """One change of the number of replicas."""
 
-    at: Timestamp
-    before: int
-    after: int
-    reason: str
-    message: str = ""
+    at: Timestamp = Field(description="When.")
+    before: int = Field(description="Replicas wanted before.")
+    after: int = Field(description="Replicas wanted after.")
+    reason: str = Field(description="Why, in one word for programs.")
+    message: str = Field(default="", description="Why, with the numbers.")
 
 
 class CostStatus(ApiModel):
     """What the service costs now."""
 
-    per_hour: Decimal
-    per_million_output_tokens: Decimal | None = None
-    gpus: int
+    per_hour: Decimal = Field(description="Of all replicas that exist, in the currency of hourlyCost.")
+    per_million_output_tokens: Decimal | None = Field(
+        default=None, description="At the observed rate of output tokens."
+    )
+    gpus: int = Field(description="GPUs of all replicas that exist.")
 
 
 class LoadTestStatus(ApiModel):
     """The last recorded load test (`plimsoll load --service`)."""
 
-    at: Timestamp
-    config_map: str
-    requests: int
-    failed: int
-    truncated: int
-    attainment: Decimal
-    ttft: Duration
-    tpot: Duration
+    at: Timestamp = Field(description="When it ended.")
+    config_map: str = Field(description="ConfigMap with the whole record.")
+    requests: int = Field(description="Requests sent.")
+    failed: int = Field(description="Requests answered with an error or not at all.")
+    truncated: int = Field(description="Streams that ended without a finish reason.")
+    attainment: Decimal = Field(description="Share of requests that met every objective (0 to 1).")
+    ttft: Duration = Field(description="At the objectives' percentile.")
+    tpot: Duration = Field(description="At the objectives' percentile.")
 
 
 class LLMServiceStatus(ApiModel):
@@ -191,22 +205,29 @@ class LLMServiceStatus(ApiModel):
     conditions: list[Condition] = Field(
         default=[],
         max_length=16,
+        description="What holds and what does not, each with its reason.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    observed_generation: int | None = Field(default=None, ge=0)
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="Generation of the spec that the operator has seen."
+    )
     replicas: int | None = Field(default=None, ge=0, description="Pods that exist.")
     ready_replicas: int | None = Field(default=None, ge=0, description="Pods that serve.")
     selector: str | None = Field(default=None, description="Label selector of the pods, for /scale.")
     url: str | None = Field(default=None, description="Where clients inside the cluster reach the service.")
-    recommendation: RecommendationStatus | None = None
-    observed: ObservedStatus | None = None
-    diagnosis: DiagnosisStatus | None = None
-    decision: DecisionStatus | None = None
+    recommendation: RecommendationStatus | None = Field(
+        default=None, description="The recommendation in force and its grounds."
+    )
+    observed: ObservedStatus | None = Field(default=None, description="What is measured, over the detector's window.")
+    diagnosis: DiagnosisStatus | None = Field(default=None, description="What the detector says is happening.")
+    decision: DecisionStatus | None = Field(default=None, description="The last scaling decision and its numbers.")
     history: list[HistoryEntry] = Field(
         default=[],
         max_length=HISTORY_LENGTH,
         description="Changes of the number of replicas, newest first.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
-    cost: CostStatus | None = None
-    load_test: LoadTestStatus | None = None
+    cost: CostStatus | None = Field(default=None, description="What the service costs now.")
+    load_test: LoadTestStatus | None = Field(
+        default=None, description="The last recorded load test (`plimsoll load --service`)."
+    )

@@ -80,7 +80,7 @@ def fields(draw: st.DrawFn) -> dict[str, Any]:
     return {name: draw(st.sampled_from(VALUES[name])) for name in sorted(names)}
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(fields=fields())
 @pytest.mark.timeout(100)
 def test_models_and_server_agree(fields: dict[str, Any], session_api: Any, service: Any) -> None:
