@@ -131,7 +131,7 @@ class Leadership:
             self._lease = None if not self.leading else await self._read_quietly()
             return False
         except (ApiError, TimeoutError) as error:
-            logger.warning("the Lease could not be renewed: %s", error or "no answer in time")
+            logger.warning("the Lease could not be renewed: %r", error)
             return False
         if done:
             self._renewed_at = began

@@ -1,0 +1,57 @@
+"""All that the conditions of a service depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from plimsoll_api.v1alpha1 import RecommendationStatus
+from plimsoll_kube.resources import Manifest
+from plimsoll_operator.errors import ReconcileError
+from plimsoll_operator.pods import PodView
+
+Status = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One condition's status, and why."""
+
+    status: Status
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is true of a service.
+
+    Attributes:
+        generation: of the spec that was looked at.
+        refused: why the spec cannot be acted on; None when it can.
+        blocked: why children could not be applied; None when they were.
+        recommendation: the configuration in force; None when there is none.
+        wanted: replicas wanted; None when nobody has said yet.
+        deployment: the live Deployment; None when it does not exist.
+        pods: pods that have not ended.
+        paused: whether a person asked to leave the children as they are.
+    """
+
+    generation: int
+    refused: ReconcileError | None = None
+    blocked: ReconcileError | None = None
+    recommendation: RecommendationStatus | None = None
+    wanted: int | None = None
+    deployment: Manifest | None = None
+    pods: tuple[PodView, ...] = ()
+    paused: bool = False
+
+    @property
+    def current(self) -> tuple[PodView, ...]:
+        """Pods that are meant to stay."""
+        return tuple(pod for pod in self.pods if not pod.terminating)
+
+    @property
+    def ready(self) -> int:
+        """Pods that serve and are meant to stay."""
+        return sum(pod.ready for pod in self.current)

@@ -1,0 +1,91 @@
+"""What a pod says about itself, as far as a service's conditions need it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from plimsoll_api import names
+from plimsoll_kube.resources import Manifest
+
+FAILED_WAITS: Final = frozenset(
+    {"CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "InvalidImageName", "CreateContainerConfigError"}
+)
+"""Reasons for which a kubelet waits that do not pass by waiting."""
+
+LOG_TAIL: Final = 300
+"""Characters of a failed container's last words that a condition quotes."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an engine container does not run.
+
+    Attributes:
+        reason: the kubelet's word, such as `CrashLoopBackOff`, `ImagePullBackOff`, `OOMKilled` or `Error`.
+        message: the kubelet's message or the end of the container's log.
+        exit_code: of the last run; None when it never ran.
+        restarts: how often it was started again.
+    """
+
+    reason: str
+    message: str
+    exit_code: int | None
+    restarts: int
+
+
+@dataclass(frozen=True)
+class PodView:
+    """One pod of a service."""
+
+    name: str
+    ready: bool
+    terminating: bool
+    unschedulable: str = ""
+    """The scheduler's message when it finds no node; else empty."""
+    failure: Failure | None = None
+
+
+def pod_view(pod: Manifest) -> PodView:
+    """Read a pod's status."""
+    status = pod.get("status") or {}
+    conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
+    scheduled = conditions.get("PodScheduled") or {}
+    unschedulable = ""
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        unschedulable = str(scheduled.get("message") or "no node has what the pod needs")
+    ready = (conditions.get("Ready") or {}).get("status") == "True"
+    return PodView(
+        name=pod["metadata"]["name"],
+        ready=ready,
+        terminating="deletionTimestamp" in pod["metadata"],
+        unschedulable=unschedulable,
+        failure=None if ready else _failure(status),
+    )
+
+
+def live_pods(pods: Iterable[Manifest]) -> tuple[PodView, ...]:
+    """Views of the pods that have not ended, by name."""
+    running = (pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"))
+    return tuple(sorted((pod_view(pod) for pod in running), key=lambda view: view.name))
+
+
+def _failure(status: dict[str, Any]) -> Failure | None:
+    """Why the engine's container is not running, when waiting will not help."""
+    for container in status.get("containerStatuses") or []:
+        if container.get("name") != names.ENGINE_CONTAINER:
+            continue
+        state = container.get("state") or {}
+        waiting = state.get("waiting") or {}
+        ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+        restarts = int(container.get("restartCount") or 0)
+        if waiting.get("reason") in FAILED_WAITS or ended:
+            text = str(ended.get("message") or waiting.get("message") or "").strip()
+            return Failure(
+                reason=str(waiting.get("reason") or ended.get("reason") or "Error"),
+                message=text[-LOG_TAIL:],
+                exit_code=ended.get("exitCode"),
+                restarts=restarts,
+            )
+    return None
