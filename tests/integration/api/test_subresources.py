@@ -140,6 +140,15 @@ def test_after_the_seed_every_scaler_is_recorded(api: Any, service: Any) -> None
     assert owners(api) == {"kube-controller-manager": "scale"}
 
 
+def test_the_record_of_a_scale_has_no_time(api: Any, service: Any) -> None:
+    """Who wrote is known, when is not: a reader of the record must not depend on it."""
+    assert api.apply(service(), "person").accepted
+    assert api.apply(seed(1), names.FieldManager.OPERATOR_SEED).accepted
+    assert api.merge_scale("chat", 4, "kube-controller-manager").accepted
+    entries = api.get("chat").body["metadata"]["managedFields"]
+    assert ["time" in entry for entry in entries if entry.get("subresource") == "scale"] == [False]
+
+
 def test_the_seed_never_overwrites(api: Any, service: Any) -> None:
     assert api.apply(service({"replicas": 5}), "person").accepted
     answer = api.apply(seed(1), names.FieldManager.OPERATOR_SEED)
