@@ -1,0 +1,157 @@
+"""A service from `kubectl apply` to an answer, and what must never happen to its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from plimsoll_api import names
+from plimsoll_cli.load.plan import LoadPlan, Progress
+from plimsoll_cli.load.records import LoadResult
+from plimsoll_cli.load.run import run_load
+from plimsoll_cli.load.statistics import Summary, summarise
+from plimsoll_cli.sandbox.sandbox import Sandbox
+from plimsoll_simulator.traffic import Request
+
+pytestmark = [pytest.mark.xdist_group("sandbox"), pytest.mark.slow, pytest.mark.timeout(240)]
+
+STREAMS = 50
+STREAM_TOKENS = 1200
+"""Some ten seconds at an H100's pace: far longer than it takes to ask for fewer replicas."""
+
+Apply = Callable[..., str]
+
+
+def complete(url: str, model: str) -> dict[str, Any]:
+    """One answer, not streamed."""
+    body = json.dumps({"model": model, "prompt": "Where is the load line?", "max_tokens": 8}).encode()
+    request = urllib.request.Request(f"{url}/v1/completions", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        document: dict[str, Any] = json.load(answer)
+    return document
+
+
+def pods(sandbox: Sandbox, namespace: str, name: str) -> list[dict[str, Any]]:
+    """The service's pods that are not leaving."""
+    found = sandbox.kubectl.json("get", "pods", "-n", namespace, "-l", f"{names.SERVICE_LABEL}={name}")["items"]
+    return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+
+def test_from_apply_to_an_answer(sandbox: Sandbox, sandbox_namespace: str, apply_service: Apply) -> None:
+    """`model.uri` alone is a complete service: it is sized, started, reachable, and says what it did."""
+    url = apply_service("minimal", model={"uri": "hf://meta-llama/Llama-3.1-8B-Instruct"})
+    answer = complete(url, "minimal")
+    assert answer["usage"]["completion_tokens"] == 8
+    table = sandbox.kubectl("get", "llm", "-n", sandbox_namespace)
+    assert "meta-llama/Llama-3.1-8B-Instruct" in table
+    assert "NVIDIA-H100-80GB-HBM3" in table
+    status = sandbox.kubectl.json("get", "llm", "minimal", "-n", sandbox_namespace)["status"]
+    assert {reason["field"] for reason in status["recommendation"]["reasons"]} >= {"tensorParallelSize", "maxNumSeqs"}
+
+
+def test_kubectl_logs_and_delete_pod(sandbox: Sandbox, sandbox_namespace: str, apply_service: Apply) -> None:
+    """Logs come through the API server; a deleted pod is replaced."""
+    apply_service("logs")
+    [before] = pods(sandbox, sandbox_namespace, "logs")
+    assert sandbox.kubectl("logs", "-n", sandbox_namespace, before["metadata"]["name"]).strip()
+    sandbox.kubectl("delete", "pod", "-n", sandbox_namespace, before["metadata"]["name"], "--timeout=60s", timeout=90.0)
+    sandbox.kubectl(
+        "wait", "-n", sandbox_namespace, "--for=condition=Ready", "--timeout=60s", "pod",
+        "-l", f"{names.SERVICE_LABEL}=logs", timeout=90.0,
+    )  # fmt: skip
+    [after] = pods(sandbox, sandbox_namespace, "logs")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+async def stream_while(url: str, model: str, act: Callable[[], None]) -> LoadResult:
+    """Start the long streams at once, act when all have begun, and wait for their ends."""
+    requests = tuple(Request(0.0, 64, STREAM_TOKENS) for _ in range(STREAMS))
+    begun = asyncio.Event()
+
+    def on_progress(progress: Progress) -> None:
+        if progress.in_flight == STREAMS and progress.ttft_p95 is not None:
+            begun.set()
+
+    plan = LoadPlan(url=url, model=model, requests=requests, duration=1.0, progress_interval=0.2)
+    load = asyncio.create_task(run_load(plan, on_progress))
+    await asyncio.wait_for(begun.wait(), timeout=30)
+    await asyncio.to_thread(act)
+    return await load
+
+
+def two_replicas(sandbox: Sandbox, namespace: str, apply_service: Apply, name: str) -> str:
+    """A service of two serving replicas that only a person scales; returns its address."""
+    url = apply_service(name, scaling={"mode": "Manual", "minReplicas": 1, "maxReplicas": 4})
+    sandbox.kubectl("scale", "-n", namespace, f"llm/{name}", "--replicas=2")
+    sandbox.kubectl(
+        "wait", "-n", namespace, "--for=jsonpath={.status.readyReplicas}=2", "--timeout=60s", f"llm/{name}",
+        timeout=90.0,
+    )  # fmt: skip
+    return url
+
+
+def test_scale_in_truncates_no_stream(sandbox: Sandbox, sandbox_namespace: str, apply_service: Apply) -> None:
+    """Half of 50 long streams run on the replica that goes; all of them reach their end."""
+    url = two_replicas(sandbox, sandbox_namespace, apply_service, "drain")
+    result = asyncio.run(
+        stream_while(
+            url,
+            "drain",
+            lambda: sandbox.kubectl("scale", "-n", sandbox_namespace, "llm/drain", "--replicas=1") and None,
+        )
+    )
+    summary = summarise(result)
+    assert outcome(summary) == (STREAMS, 0, 0), summary.errors
+    assert len(pods(sandbox, sandbox_namespace, "drain")) == 1
+
+
+def test_a_killed_pod_does_truncate(sandbox: Sandbox, sandbox_namespace: str, apply_service: Apply) -> None:
+    """Control: without a drain the same streams are cut, and the load generator sees it."""
+    url = two_replicas(sandbox, sandbox_namespace, apply_service, "killed")
+    victim = pods(sandbox, sandbox_namespace, "killed")[0]["metadata"]["name"]
+    kill = ("delete", "pod", "-n", sandbox_namespace, victim, "--grace-period=0", "--force")
+    summary = summarise(asyncio.run(stream_while(url, "killed", lambda: sandbox.kubectl(*kill) and None)))
+    assert summary.truncated + summary.failed > 0
+
+
+def outcome(summary: Summary) -> tuple[int, int, int]:
+    """(completed, failed or timed out, truncated)."""
+    return summary.completed, summary.failed + summary.timed_out, summary.truncated
+
+
+def test_prometheus_stopped_holds_the_replicas(sandbox: Sandbox, sandbox_namespace: str, apply_service: Apply) -> None:
+    """Without measurements nothing moves, and a condition says why."""
+    apply_service("blind", scaling={"minReplicas": 1, "maxReplicas": 4})
+    sandbox.stop("prometheus")
+    try:
+        sandbox.kubectl(
+            "wait", "-n", sandbox_namespace, "--for=condition=MetricsAvailable=False", "--timeout=60s", "llm/blind",
+            timeout=90.0,
+        )  # fmt: skip
+        found = sandbox.kubectl.json("get", "llm", "blind", "-n", sandbox_namespace)
+        assert found["spec"]["replicas"] == 1
+        assert found["status"]["diagnosis"]["kind"] == "Blind"
+    finally:
+        sandbox.start_component("prometheus")
+
+
+def test_an_impossible_change_keeps_what_runs(sandbox: Sandbox, sandbox_namespace: str, apply_service: Apply) -> None:
+    """A spec that cannot work is refused with numbers; the replica that serves goes on serving."""
+    url = apply_service("kept")
+    before = sandbox.kubectl.json("get", "deployment", "kept-engine", "-n", sandbox_namespace)
+    impossible = '{"spec":{"engine":{"tensorParallelSize":7}}}'
+    sandbox.kubectl("patch", "llm", "kept", "-n", sandbox_namespace, "--type=merge", "-p", impossible)
+    sandbox.kubectl(
+        "wait", "-n", sandbox_namespace, "--for=condition=Accepted=False", "--timeout=30s", "llm/kept", timeout=60.0
+    )
+    conditions = sandbox.kubectl.json("get", "llm", "kept", "-n", sandbox_namespace)["status"]["conditions"]
+    [accepted] = [condition for condition in conditions if condition["type"] == "Accepted"]
+    assert "7" in accepted["message"]
+    after = sandbox.kubectl.json("get", "deployment", "kept-engine", "-n", sandbox_namespace)
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    assert complete(url, "kept")["choices"]
