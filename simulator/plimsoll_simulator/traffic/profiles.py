@@ -86,14 +86,14 @@ class RateProfile:
         times, rates, cumulative = np.asarray(self.seconds), np.asarray(self.rates), self._cumulative
         # The last knot at or below the value: pieces without requests are stepped over.
         index = np.clip(np.searchsorted(cumulative, expected, side="right") - 1, 0, len(times) - 2)
-        widths = np.diff(times)
-        slopes = np.divide(np.diff(rates), widths, out=np.zeros_like(widths), where=widths > 0)
-        beyond = expected - cumulative[index]
-        # Solve rate*d + slope*d^2/2 = beyond in the form that does not cancel for small slopes.
-        root = np.sqrt(np.maximum(rates[index] ** 2 + 2 * slopes[index] * beyond, 0.0))
-        denominator = rates[index] + root
-        delta = np.divide(2 * beyond, denominator, out=np.zeros_like(beyond), where=denominator > 0)
-        found: Floats = np.minimum(times[index] + delta, times[index + 1])
+        widths = np.diff(times)[index]
+        rise = np.diff(rates)[index]
+        # With u the share of the piece, rate*u + rise*u^2/2 = area; solved in the form that does not cancel for
+        # small rises.
+        area = np.divide(expected - cumulative[index], widths, out=np.zeros_like(expected), where=widths > 0)
+        denominator = rates[index] + np.sqrt(np.maximum(rates[index] ** 2 + 2 * rise * area, 0.0))
+        share = np.divide(2 * area, denominator, out=np.zeros_like(area), where=denominator > 0)
+        found: Floats = times[index] + np.minimum(share, 1.0) * widths
         return found
 
     def with_mean_rate(self, rate: float) -> RateProfile:
