@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -84,6 +85,7 @@ def installed(binary: Binary, environment: Mapping[str, str]) -> tuple[Found | N
     return None, passed_over
 
 
+@cache
 def unusable(binary: Binary, candidate: Path) -> str | None:
     """Why an installed program cannot be used; None when it can."""
     try:

@@ -132,7 +132,11 @@ def _show(console: Console, line: dict[str, Any], name: str) -> bool:
 @click.option("--all", "everything", is_flag=True, help="End every sandbox of this user.")
 def down(name: str, everything: bool) -> None:
     """End a sandbox and everything that runs in it."""
-    for one in running_names() if everything else [name]:
+    names = running_names()
+    if not everything and name not in names:
+        click.echo(f"sandbox {name} does not run")
+        return
+    for one in names if everything else [name]:
         running = RunningSandbox.find(one)
         with progress.step(f"ending sandbox {one}"):
             running.end()

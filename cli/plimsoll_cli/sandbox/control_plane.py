@@ -215,7 +215,7 @@ class ControlPlane:
             ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"),
         )
         authority.client("etcd-client")
-        authority.client("kubelet-client", "system:masters")
+        authority.client("kubelet-client")  # the node agent asks for a certificate, not for a group
         authority.signing_key("service-accounts")
         self.kubeconfig_for_certificate("admin", authority.client("admin", "system:masters"))
         for name in (CONTROLLER_MANAGER, SCHEDULER):

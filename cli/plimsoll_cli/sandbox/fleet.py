@@ -137,7 +137,7 @@ class Fleet:
         """
         with self._lock:
             member = self.member(name)
-            member.wanted = True
+            member.wanted, member.next_start = True, 0.0
             if member.process is None or member.process.exit_code is not None:
                 member.process = processes.start(member.component)
         self.changed()

@@ -164,7 +164,8 @@ class Sandbox:
             self._guard.wait()
         if self._block is not None:
             self._block.close()
-        _remove(self.directory / STATE_FILE)
+        for used_up in (STATE_FILE, control_plane.ETCD):  # logs stay
+            _remove(self.directory / used_up)
         self._lock.close()
 
     def _start_rest(self, tell: Callable[[str], None]) -> None:
