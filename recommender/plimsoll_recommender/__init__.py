@@ -4,9 +4,12 @@ from plimsoll_recommender.catalogue.accelerators import Accelerator, accelerator
 from plimsoll_recommender.engine_config import EngineConfig, ResolvedConfig
 from plimsoll_recommender.errors import InfeasibleError, RecommenderError, UnknownAcceleratorError, UnknownModelError
 from plimsoll_recommender.facts.model import ModelFacts
+from plimsoll_recommender.latency.predict import predict
+from plimsoll_recommender.latency.step_time import StepTimeModel
 from plimsoll_recommender.memory.ledger import MemoryLedger, memory_ledger
 from plimsoll_recommender.prediction import Latency, Prediction, Throughput
 from plimsoll_recommender.recommendation import Alternative, Cost, FieldReason, Limits, Recommendation
+from plimsoll_recommender.search.recommend import recommend
 from plimsoll_recommender.step_load import StepLoad
 from plimsoll_recommender.traffic import Objectives, Workload
 
@@ -27,10 +30,13 @@ __all__ = [
     "RecommenderError",
     "ResolvedConfig",
     "StepLoad",
+    "StepTimeModel",
     "Throughput",
     "UnknownAcceleratorError",
     "UnknownModelError",
     "Workload",
     "accelerator",
     "memory_ledger",
+    "predict",
+    "recommend",
 ]

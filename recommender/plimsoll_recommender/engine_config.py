@@ -136,7 +136,8 @@ def resolved_with(config: EngineConfig, **values: Any) -> ResolvedConfig:
 
 
 def _at_least(field: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    # Callers without type checking pass strings, floats and truth values.
+    if type(value) is not int or value < least:
         raise RecommenderError(f"{field} must be a whole number of at least {least}, got {value!r}")
 
 

@@ -30,8 +30,9 @@ class Workload:
         requests_per_second: open loop: mean arrival rate of the whole service; None when `concurrency` is given.
         concurrency: closed loop: requests kept in flight, each replaced when it ends; None when a rate is given.
         burstiness: coefficient of variation of the time between arrivals: 1 is Poisson, more is burstier.
-        input_tokens_p95: 95th percentile of the prompt length; 2.5 times the mean when None.
-        output_tokens_p95: 95th percentile of the generated length; 2.5 times the mean when None.
+        input_tokens_p95: 95th percentile of the prompt length; when None 2.5 times the mean, or in a closed loop the
+            mean itself (closed loops are benchmarks, which run fixed lengths).
+        output_tokens_p95: 95th percentile of the generated length; None as above.
         prefix_hit_ratio: share of prompt tokens found in the prefix cache (0 to below 1).
 
     Raises:
@@ -79,12 +80,22 @@ class Workload:
     @property
     def input_p95(self) -> float:
         """95th percentile of the prompt length, stated or derived."""
-        return self.input_tokens_p95 if self.input_tokens_p95 is not None else P95_TO_MEAN * self.input_tokens
+        return self._p95(self.input_tokens, self.input_tokens_p95)
 
     @property
     def output_p95(self) -> float:
         """95th percentile of the generated length, stated or derived."""
-        return self.output_tokens_p95 if self.output_tokens_p95 is not None else P95_TO_MEAN * self.output_tokens
+        return self._p95(self.output_tokens, self.output_tokens_p95)
+
+    def _p95(self, mean: float, stated: float | None) -> float:
+        if stated is not None:
+            return stated
+        return mean if self.concurrency is not None else P95_TO_MEAN * mean
+
+    @property
+    def computed_input_tokens(self) -> float:
+        """Prompt tokens of a request that are not found in the prefix cache; at least the last one is computed."""
+        return max(1.0, self.input_tokens * (1 - self.prefix_hit_ratio))
 
 
 @dataclass(frozen=True)

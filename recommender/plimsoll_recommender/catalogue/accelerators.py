@@ -47,11 +47,16 @@ class Accelerator:
     aliases: tuple[str, ...] = ()
 
     def flops(self, compute: str) -> float:
-        """Dense FLOP/s for a compute type (`16bit`, `fp8`, `int8`, `fp4`).
+        """Dense FLOP/s for a compute type (`16bit`, `fp8`, `int8`, `fp4`, `mxfp4`).
 
-        A type without tensor cores of its own falls back to 16 bit, as vLLM's weight-only kernels do.
+        MXFP4 weights meet 8-bit activations where the tensor cores know fp4. A type without tensor cores of its own falls back to 16 bit, as vLLM's weight-only kernels do.
         """
-        native = {"fp8": self.flops_fp8, "int8": self.flops_int8, "fp4": self.flops_fp4}.get(compute)
+        native = {
+            "fp8": self.flops_fp8,
+            "int8": self.flops_int8,
+            "fp4": self.flops_fp4,
+            "mxfp4": self.flops_fp8 if self.flops_fp4 is not None else None,
+        }.get(compute)
         return native if native is not None else self.flops_16bit
 
 

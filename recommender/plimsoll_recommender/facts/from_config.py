@@ -47,8 +47,8 @@ def facts_of(config: Mapping[str, Any], weight_bytes: int | None = None, *, name
         UnknownModelError: an architecture without the fields of a language model.
         RecommenderError: a missing or impossible field, naming it.
     """
-    named = name or str((config.get("_name_or_path") if isinstance(config, Mapping) else "") or "config.json")
-    fields = Fields(config, named)
+    fields = Fields(config, name or "config.json")
+    named = name or str(fields.outer.get("_name_or_path") or "config.json")
     architecture = str((fields.outer.get("architectures") or ["unknown"])[0])
     if fields.get("hidden_size", "n_embd", "d_model") is None:
         raise UnknownModelError(
@@ -128,7 +128,7 @@ def _ends(fields: Fields, quantization: Quantization | None, plain: float) -> tu
         return embedding, None
     # vLLM quantises an LM head only where the checkpoint names it.
     named = quantization is not None and quantization.bits_of_module is not None
-    bits = quantization.bits_for("lm_head", plain) if named and quantization is not None else plain
+    bits = quantization.bits_for("lm_head", plain) if quantization is not None and named else plain
     return embedding, Weight("lm_head", vocabulary, hidden, Split.VOCABULARY, bits=bits)
 
 

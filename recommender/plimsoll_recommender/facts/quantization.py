@@ -64,7 +64,7 @@ class Quantization:
     Args:
         label: the scheme, such as `fp8`, `nvfp4`, `mxfp4`, `w4a16`, `w8a8`.
         bits: bits per element of a quantised weight, scales included.
-        compute: type the tensor cores multiply in: `fp8`, `fp4`, `int8`, or `16bit` when weights are expanded first.
+        compute: type the tensor cores multiply in: `fp8`, `fp4`, `mxfp4`, `int8`; `16bit` when weights are expanded.
         ignore: modules left unquantised.
         only: modules that are quantised; None is all linear layers.
         bits_of_module: bits per element of single modules (mixed precision), by name.
@@ -171,7 +171,7 @@ def _fp8(settings: Mapping[str, Any]) -> Quantization:
 
 def _mxfp4(settings: Mapping[str, Any]) -> Quantization:
     # 4 bits and one 8-bit exponent per 32 elements. vLLM quantises only the experts of gpt-oss.
-    return Quantization("mxfp4", 4.25, "16bit", _names(settings, "modules_to_not_convert"), only=Modules(("experts",)))
+    return Quantization("mxfp4", 4.25, "mxfp4", _names(settings, "modules_to_not_convert"), only=Modules(("experts",)))
 
 
 def _grouped(settings: Mapping[str, Any]) -> Quantization:

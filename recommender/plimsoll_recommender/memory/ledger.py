@@ -321,7 +321,8 @@ def _refusal(
         longest = longest_context(layout, config, ledger.kv_cache_blocks)
         return (
             f"max_model_len {config.max_model_len:,} needs {needed * layout.bytes_per_block / GIB:.2f} GiB of KV "
-            f"cache, {ledger.kv_cache_gib:.2f} GiB are left: use max_model_len {longest:,} or a larger tensor_parallel_size"
+            f"cache, {ledger.kv_cache_gib:.2f} GiB are left: use max_model_len {longest:,} or a larger "
+            "tensor_parallel_size"
         )
     return None
 
