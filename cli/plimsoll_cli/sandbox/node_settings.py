@@ -10,30 +10,16 @@ from plimsoll_cli.sandbox.certificates import KeyPair
 from plimsoll_cli.sandbox.control_plane import Layout
 from plimsoll_cli.sandbox.node.config import GPU, AgentConfig, ImageEntry, NodeConfig
 from plimsoll_cli.sandbox.options import Engine, NodeShape
+from plimsoll_recommender.catalogue.accelerators import catalogue
 
 PODS_PER_NODE: Final = "110"
 """The kubelet's default."""
 ENGINE_NICENESS: Final = 5
 """Engines leave the control plane its pace on a small machine."""
+_MIB_PER_GIB: Final = 1024
 _VLLM_IMAGES: Final = "vllm/vllm-openai*"
 _LOCAL_IMAGES: Final = "localhost/*"
 """Images of this name run any program of this machine: for trying sidecars, probes and hooks."""
-
-# MiB as nvidia-smi reports it and GPU feature discovery labels it; a product that is not here gets no such label.
-GPU_MEMORY_MIB: Final = {
-    "NVIDIA-A10": 23028,
-    "NVIDIA-A10G": 23028,
-    "NVIDIA-A100-SXM4-40GB": 40960,
-    "NVIDIA-A100-SXM4-80GB": 81920,
-    "NVIDIA-A100-PCIE-40GB": 40960,
-    "NVIDIA-A100-80GB-PCIe": 81920,
-    "NVIDIA-H100-80GB-HBM3": 81559,
-    "NVIDIA-H100-PCIe": 81559,
-    "NVIDIA-H200": 143771,
-    "NVIDIA-L4": 23034,
-    "NVIDIA-L40S": 46068,
-    "Tesla-T4": 15360,
-}
 
 
 def agent_config(
@@ -71,9 +57,15 @@ def node_config(shape: NodeShape, number: int) -> NodeConfig:
     return NodeConfig(
         name=shape.name or f"node-{number}",
         gpu_product=shape.product,
-        gpu_memory_mib=GPU_MEMORY_MIB.get(shape.product, 0),
+        gpu_memory_mib=gpu_memory_mib(shape.product),
         capacity=capacity,
     )
+
+
+def gpu_memory_mib(product: str) -> int:
+    """Memory of a GPU of the recommender's catalogue, MiB; 0 for any other, whose nodes then get no such label."""
+    known = {item.product: item.memory_gib for item in catalogue()}
+    return round(known.get(product, 0) * _MIB_PER_GIB)
 
 
 def engine_image(engine: Engine) -> ImageEntry:

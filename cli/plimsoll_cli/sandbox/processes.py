@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,9 @@ _POLL_SECONDS: Final = 0.05
 _LOG_LINES_SHOWN: Final = 15
 """Lines of a log shown when its component fails: the cause is nearly always in the last few."""
 _LINE_WIDTH_SHOWN: Final = 300
+_ERRORS_SHOWN: Final = 3
+_LOG_BYTES_READ: Final = 1 << 18
+_SPEAKS_OF_ERROR: Final = re.compile(r"\b(error|fatal|panic)", re.IGNORECASE)
 
 # The parent-death signal is tied to the parent's THREAD. This one lives as long as the interpreter, so a sandbox that
 # was started from a short-lived thread does not lose its components when that thread ends.
@@ -139,9 +143,17 @@ def exit_text(exit_code: int) -> str:
 
 
 def log_end(log: Path, lines: int = _LOG_LINES_SHOWN) -> str:
-    """The last lines of a log, indented, long ones cut; empty when there is none."""
+    """The last lines of a log, indented, long ones cut, after earlier ones that speak of an error; empty when none.
+
+    Some programs print their usage after the error, which pushes the cause out of the end.
+    """
     try:
-        text = log.read_text(encoding="utf-8", errors="replace")
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_BYTES_READ))
+            text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(f"  {line[:_LINE_WIDTH_SHOWN]}" for line in text.splitlines()[-lines:])
+    found = text.splitlines()
+    errors = [line for line in found[:-lines] if _SPEAKS_OF_ERROR.search(line)][-_ERRORS_SHOWN:]
+    shown = [*errors, *(["..."] if errors else []), *found[-lines:]]
+    return "\n".join(f"  {line[:_LINE_WIDTH_SHOWN]}" for line in shown)
