@@ -116,7 +116,10 @@ class ResponseReader:
 
 
 def _chunk_size(line: bytes) -> int:
+    digits = line.split(b";", 1)[0].strip()
     try:
-        return int(line.split(b";", 1)[0], 16)
+        if digits.isalnum():  # int() would take a sign and underscores too
+            return int(digits, 16)
     except ValueError:
-        raise ProtocolError(f"chunk size {line[:20]!r} is not a hexadecimal number") from None
+        pass
+    raise ProtocolError(f"chunk size {line[:20]!r} is not a hexadecimal number")

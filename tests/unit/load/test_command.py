@@ -1,0 +1,124 @@
+"""`plimsoll load` as a person runs it: exit codes, output, messages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "plimsoll_cli"]
+SHORT = ["--shape", "poisson", "--rate", "40", "--duration", "0.5s", "--input-tokens", "10", "--output-tokens", "4"]
+
+
+async def plimsoll(*arguments: str) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of `plimsoll load` in a process of its own, as the endpoint needs this loop."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "load", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "120"},
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_all_whole_is_exit_code_0(endpoint) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = await plimsoll("--url", endpoint.url, *SHORT, "--ttft", "5s", "--tpot", "5s")
+    assert code == 0, err
+    assert "all whole; 100 % within the objectives, which meets the 95 % asked for" in out
+    assert "own scheduling lag p50" in out
+    assert "5s met" in out
+
+
+async def test_json_is_for_machines(endpoint) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = await plimsoll("--url", endpoint.url, *SHORT, "-o", "json", "--seed", "3")
+    document = json.loads(out)
+    assert code == 0
+    assert document["seed"] == 3
+    assert document["summary"]["completed"] == document["summary"]["planned"] > 0
+
+
+async def test_failures_are_exit_code_1(endpoint) -> None:  # type: ignore[no-untyped-def]
+    endpoint.behaviour = "refuse"
+    code, out, _ = await plimsoll("--url", endpoint.url, *SHORT)
+    assert code == 1
+    assert "HTTP 503: too many requests are queued" in out
+
+
+async def test_too_little_attainment_is_exit_code_1(endpoint) -> None:  # type: ignore[no-untyped-def]
+    endpoint.token_gap = 0.01
+    arguments = ["--url", endpoint.url, *SHORT, "--tpot", "1ms"]
+    code, _, err = await plimsoll(*arguments, "--require-attainment", "0.9")
+    assert code == 1
+    assert "attainment 0 % is below the 90 % required" in err
+    code, _, _ = await plimsoll(*arguments)
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--shape", "poisson", "--rate", "5"], "this shape needs --duration"),
+        (["--shape", "gamma", "--rate", "5", "--duration", "1s"], "needs --cv"),
+        (["--shape", "steps", "--steps", "2-60"], "write rate:seconds"),
+        (["--shape", "poisson", "--rate", "5", "--duration", "1s", "--speed", "2"], "--speed is for --trace"),
+        (["--rate", "5"], "either --shape or --trace"),
+        ([*SHORT, "--input-tokens", "many"], "write a number of tokens"),
+        ([*SHORT, "--input-tokens", "100:90"], "from 100 to 387"),
+        ([*SHORT, "--ttft", "fast"], "is not a duration"),
+        ([*SHORT, "--model", "other"], "'other' is not served at"),
+        ([*SHORT, "--require-attainment", "0.9"], "needs an objective"),
+        ([*SHORT, "--trace", __file__], "either --shape or --trace"),
+        (["--trace", __file__], "none of the columns"),
+        (["--shape", "poisson", "--rate", "0.001", "--duration", "1s"], "no request in it"),
+    ],
+)
+async def test_wrong_input_is_exit_code_2(endpoint, arguments: list[str], complaint: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = await plimsoll("--url", endpoint.url, *arguments)
+    assert code == 2
+    assert complaint in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+async def test_an_endpoint_that_cannot_be_reached_is_exit_code_3() -> None:
+    code, _, err = await plimsoll("--url", "http://127.0.0.1:1", *SHORT)
+    assert code == 3
+    assert "nothing answers at http://127.0.0.1:1/v1/models" in err
+
+
+async def test_a_trace_is_replayed_and_reported(endpoint, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    trace = tmp_path / "trace.csv"
+    trace.write_text("seconds,input_tokens,output_tokens\n0,10,3\n4,20,3\n5,30,3\n90,5,5\n")
+    page = tmp_path / "report.html"
+    arguments = ["--trace", str(trace), "--speed", "10", "--window", "0:60", "--html", str(page)]
+    code, out, err = await plimsoll("--url", endpoint.url, *arguments)
+    assert code == 0, err
+    assert sorted(len(body["prompt"]) for body in endpoint.bodies) == [10, 20, 30]
+    assert "3 requests" in out
+    text = page.read_text()
+    assert text.count("plotly.js v") == 1
+    assert "Time to first token" in text
+    assert "<link" not in text.split("</script>", 1)[1]
+
+
+async def test_ctrl_c_stops_and_still_reports(endpoint) -> None:  # type: ignore[no-untyped-def]
+    endpoint.token_gap = 0.01
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "load", "--url", endpoint.url, "--shape", "poisson", "--rate", "20", "--duration", "300s",
+        "--output-tokens", "5", "-o", "json", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        while len(endpoint.bodies) < 10:
+            await asyncio.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, _ = await asyncio.wait_for(process.communicate(), 15)
+    document = json.loads(out)
+    assert process.returncode == 130
+    assert document["summary"]["interrupted"] is True
+    assert document["summary"]["completed"] > 0
+    assert document["summary"]["failed"] == 0
