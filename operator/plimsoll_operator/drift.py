@@ -14,7 +14,7 @@ _IDENTITIES: Final = ("name", "mountPath", "containerPort", "uid", "port", "key"
 """Fields that identify the items of a list, in the order of looking."""
 
 _QUANTITY: Final = re.compile(r"^([0-9.]+)(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E)?$")
-_FACTORS: Final = {
+_FACTORS: Final[dict[str | None, Decimal]] = {
     None: Decimal(1),
     "m": Decimal("0.001"),
     **{unit: Decimal(1000) ** power for power, unit in enumerate(("k", "M", "G", "T", "P", "E"), start=1)},

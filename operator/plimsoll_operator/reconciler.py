@@ -1,0 +1,188 @@
+"""One reconcile: observe, size, plan, apply, say what is true. Level-triggered; it needs no memory of earlier ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from plimsoll_api.names import FieldManager
+from plimsoll_api.v1alpha1 import LLMServiceSpec, RecommendationStatus
+from plimsoll_kube.client import KubeApi
+from plimsoll_kube.events import EventRecorder
+from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, Manifest
+from plimsoll_operator.actuate import Actuator
+from plimsoll_operator.conditions import Situation, evaluate, transitions
+from plimsoll_operator.errors import BlockedError, InvalidSpecError, ReconcileError
+from plimsoll_operator.fleet import FleetReader
+from plimsoll_operator.manifests import ServiceInputs, children_of
+from plimsoll_operator.model_facts import known_model
+from plimsoll_operator.monitoring_api import MonitoringApi
+from plimsoll_operator.observe import Observed, observe, parse_spec
+from plimsoll_operator.settings import Settings
+from plimsoll_operator.sizer import Sizer
+from plimsoll_operator.sizing import sizing_inputs, still_in_force
+from plimsoll_operator.status import changed, status_manifest, status_of
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Namespace and name of an LLMService."""
+
+UNSCHEDULABLE_LOOK_S: Final = 60.0
+"""A replica that finds no node is looked at again this often: a node that joins is no event of the service."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a reconcile ended.
+
+    Attributes:
+        result: `reconciled`, `refused`, `blocked` or `gone`; a low-cardinality label.
+        requeue_after: seconds until it should run again by itself; None waits for a change or the resync.
+        ready: replicas that serve; None when there is no service.
+        wanted: replicas wanted; None when nobody has said.
+    """
+
+    result: str
+    requeue_after: float | None = None
+    ready: int | None = None
+    wanted: int | None = None
+
+
+class Reconciler:
+    """Brings one LLMService at a time to what its spec asks for."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        settings: Settings,
+        sizer: Sizer,
+        recorder: EventRecorder,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._api = api
+        self._settings = settings
+        self._sizer = sizer
+        self._recorder = recorder
+        self._now = now
+        self._actuator = Actuator(api)
+        self._fleet = FleetReader(api)
+        self._monitoring = MonitoringApi(api)
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """Reconcile one service.
+
+        Raises:
+            ApiError: the API server refuses or cannot be reached; nothing is concluded from that.
+        """
+        service = await self._api.get(LLM_SERVICE, *key)
+        if service is None or "deletionTimestamp" in service["metadata"]:
+            return Outcome("gone")  # owner references and garbage collection do the rest
+        observed = await observe(self._api, service, monitors=await self._monitoring.served())
+        situation, spec, error = await self._act(observed)
+        await self._report(observed, spec, situation)
+        return Outcome(_result(error), _requeue(error, situation), situation.ready, situation.wanted)
+
+    async def _act(self, observed: Observed) -> tuple[Situation, LLMServiceSpec | None, ReconcileError | None]:
+        """Everything but the status: what is true afterwards, the spec, and what stood in the way."""
+        situation = Situation(
+            generation=observed.generation,
+            recommendation=observed.recommendation,
+            wanted=(observed.service.get("spec") or {}).get("replicas"),
+            deployment=observed.deployment,
+            pods=observed.pods,
+        )
+        spec: LLMServiceSpec | None = None
+        try:
+            spec = parse_spec(observed.service)
+            recommendation = await self._recommendation(observed, spec)
+            situation = replace(situation, recommendation=recommendation, paused=spec.paused)
+            if not spec.paused:
+                situation = await self._apply(observed, spec, recommendation, situation)
+        except InvalidSpecError as error:
+            return replace(situation, refused=error, recommendation=observed.recommendation), spec, error
+        except BlockedError as error:
+            if situation.recommendation is None:  # what the spec refers to is missing: nothing was tried
+                return replace(situation, refused=error), spec, error
+            return replace(situation, blocked=error), spec, error
+        return situation, spec, None
+
+    async def _recommendation(self, observed: Observed, spec: LLMServiceSpec) -> RecommendationStatus:
+        """The configuration to run: the one in force while its grounds hold, else a new one."""
+        model = await known_model(self._api, observed.namespace, spec.model)
+        fleet = await self._fleet.read()
+        in_force = observed.recommendation
+        if in_force is not None and still_in_force(in_force, spec, model, fleet):
+            return in_force
+        sized = await self._sizer.size(sizing_inputs(spec, model, fleet))
+        return sized.model_copy(update={"applied_generation": observed.generation})
+
+    async def _apply(
+        self, observed: Observed, spec: LLMServiceSpec, recommendation: RecommendationStatus, situation: Situation
+    ) -> Situation:
+        """Seed the replicas of a new service, then apply and prune its children."""
+        wanted = spec.replicas
+        if wanted is None:
+            wanted = first_replicas(spec, recommendation, observed.deployment)
+            await self._actuator.seed_replicas(observed, wanted)
+        inputs = ServiceInputs(
+            namespace=observed.namespace,
+            name=observed.name,
+            uid=observed.service["metadata"]["uid"],
+            spec=spec,
+            config=recommendation.config,
+            default_image=self._settings.engine_image,
+            scrape_interval=self._settings.scrape_interval,
+            monitors=await self._monitoring.served(),
+        )
+        children = children_of(inputs)
+        live = await self._actuator.apply(observed, children, wanted)
+        await self._actuator.prune(observed, children)
+        return replace(situation, wanted=wanted, deployment=live[DEPLOYMENT.kind, inputs.engine_name])
+
+    async def _report(self, observed: Observed, spec: LLMServiceSpec | None, situation: Situation) -> None:
+        """Write the status when it changed, and tell people about transitions."""
+        now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        conditions = evaluate(situation, observed.conditions, now)
+        status = status_of(observed.service, spec, situation, conditions)
+        if not changed(observed.status, status):
+            return
+        manifest = status_manifest(observed.service, status)
+        await self._api.apply(manifest, field_manager=FieldManager.OPERATOR, subresource="status")
+        for change in transitions(observed.conditions, conditions):
+            found = change.verdict
+            logger.info(
+                "condition",
+                extra={
+                    "namespace": observed.namespace,
+                    "llmservice": observed.name,
+                    "condition": str(change.type),
+                    "status": found.status,
+                    "reason": found.reason,
+                    "detail": found.message,
+                },
+            )
+            text = f"{change.type} is {found.status}: {found.message}"
+            await self._recorder.post(observed.service, change.event_type, found.reason, text)
+
+
+def first_replicas(spec: LLMServiceSpec, recommendation: RecommendationStatus, deployment: Manifest | None) -> int:
+    """Replicas of a service that says none: what runs already, else what its expected workload needs, in bounds."""
+    if deployment is not None:
+        return int(deployment["spec"].get("replicas", 1))
+    return max(spec.scaling.min_replicas, min(spec.scaling.max_replicas, recommendation.config.replicas))
+
+
+def _result(error: ReconcileError | None) -> str:
+    if error is None:
+        return "reconciled"
+    return "blocked" if isinstance(error, BlockedError) else "refused"
+
+
+def _requeue(error: ReconcileError | None, situation: Situation) -> float | None:
+    if isinstance(error, BlockedError):
+        return error.retry_after
+    return UNSCHEDULABLE_LOOK_S if any(pod.unschedulable for pod in situation.current) else None
