@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import ssl
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import binaries, kubeconfig
-from plimsoll_cli.sandbox.addresses import AddressBlock, ReservedBlock, reserve_block
+from plimsoll_cli.sandbox.addresses import AddressBlock, Ports, ReservedBlock, free_ports, reserve_block
 from plimsoll_cli.sandbox.certificates import Authority, KeyPair, create_authority
 from plimsoll_cli.sandbox.fleet import Fleet
 from plimsoll_cli.sandbox.kubectl import Kubectl
@@ -25,13 +27,6 @@ CONTROLLER_MANAGER: Final = "kube-controller-manager"
 SCHEDULER: Final = "kube-scheduler"
 ORDER: Final = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
 """Order of starting; stopping is the reverse."""
-
-API_PORT: Final = 6443
-ETCD_PORT: Final = 2379
-ETCD_PEER_PORT: Final = 2380
-CONTROLLER_MANAGER_PORT: Final = 10257
-SCHEDULER_PORT: Final = 10259
-# The usual ports: the address is this sandbox's own (addresses.py), so nothing else has them.
 
 TOKEN_DURATION: Final = "24h"  # noqa: S105 (a duration)
 """Longer than a sandbox is used, so that no component has to fetch a new token."""
@@ -62,10 +57,12 @@ class Layout:
     Args:
         root: its folder.
         block: its addresses.
+        ports: of its components.
     """
 
     root: Path
     block: AddressBlock
+    ports: Ports = field(default_factory=Ports)
 
     @property
     def certificates(self) -> Path:
@@ -88,7 +85,7 @@ class Layout:
     @property
     def url(self) -> str:
         """The API server's address."""
-        return f"https://{self.block.control_address}:{API_PORT}"
+        return f"https://{self.block.control_address}:{self.ports.api}"
 
 
 class ControlPlane:
@@ -122,6 +119,8 @@ class ControlPlane:
         Raises:
             CommandError: a binary is missing, or a component did not start (with the end of its log).
         """
+        if sys.platform != "linux":
+            raise CommandError(f"the sandbox needs Linux: it relies on what {sys.platform} does not have", 3)
         reserved = reserve_block() if block is None else None
         addresses = reserved.block if reserved is not None else block
         assert addresses is not None
@@ -129,7 +128,7 @@ class ControlPlane:
             shutil.rmtree(directory / stale, ignore_errors=True)
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
-        layout = Layout(directory.resolve(), addresses)
+        layout = Layout(directory.resolve(), addresses, free_ports(addresses.control_address))
         plane = cls(layout, fleet or Fleet(), reserved, create_authority(layout.certificates))
         try:
             plane._prepare()
@@ -192,7 +191,7 @@ class ControlPlane:
 
     def healthy(self, name: str) -> bool:
         """Whether a component answers its own readiness check."""
-        return answers(health_url(name, self.layout.block), self.layout)
+        return answers(health_url(name, self.layout), self.layout)
 
     def stop(self) -> None:
         """Stop everything in reverse order and give the addresses back. Idempotent."""
@@ -225,15 +224,15 @@ class ControlPlane:
         (self.layout.root / "audit-policy.yaml").write_text(_AUDIT_POLICY, encoding="utf-8")
 
 
-def health_url(name: str, block: AddressBlock) -> str:
+def health_url(name: str, layout: Layout) -> str:
     """Where a component answers whether it is ready."""
     path = {
-        ETCD: f"{ETCD_PORT}/readyz",
-        API_SERVER: f"{API_PORT}/readyz",
-        CONTROLLER_MANAGER: f"{CONTROLLER_MANAGER_PORT}/healthz",
-        SCHEDULER: f"{SCHEDULER_PORT}/readyz",
+        ETCD: f"{layout.ports.etcd}/readyz",
+        API_SERVER: f"{layout.ports.api}/readyz",
+        CONTROLLER_MANAGER: f"{layout.ports.controller_manager}/healthz",
+        SCHEDULER: f"{layout.ports.scheduler}/readyz",
     }[name]
-    return f"https://{block.control_address}:{path}"
+    return f"https://{layout.block.control_address}:{path}"
 
 
 def answers(url: str, layout: Layout) -> bool:
@@ -263,7 +262,7 @@ def component_arguments(name: str, layout: Layout) -> tuple[str, ...]:
 def _etcd_arguments(layout: Layout) -> tuple[str, ...]:
     """etcd on its own, with certificates on both sides, without waiting for the disk: its data is thrown away."""
     address, pki = layout.block.control_address, layout.certificates
-    client, peer = f"https://{address}:{ETCD_PORT}", f"http://{address}:{ETCD_PEER_PORT}"
+    client, peer = f"https://{address}:{layout.ports.etcd}", f"http://{address}:{layout.ports.etcd_peer}"
     return (
         f"--data-dir={layout.root / 'etcd'}",
         "--unsafe-no-fsync",
@@ -286,9 +285,9 @@ def _api_server_arguments(layout: Layout) -> tuple[str, ...]:
     return (
         f"--bind-address={layout.block.control_address}",
         f"--advertise-address={layout.block.control_address}",
-        f"--secure-port={API_PORT}",
+        f"--secure-port={layout.ports.api}",
         "--endpoint-reconciler-type=none",
-        f"--etcd-servers=https://{layout.block.control_address}:{ETCD_PORT}",
+        f"--etcd-servers=https://{layout.block.control_address}:{layout.ports.etcd}",
         f"--etcd-cafile={pki / 'ca.crt'}",
         f"--etcd-certfile={pki / 'etcd-client.crt'}",
         f"--etcd-keyfile={pki / 'etcd-client.key'}",
@@ -325,6 +324,7 @@ def _controller_manager_arguments(layout: Layout) -> tuple[str, ...]:
         f"--authentication-kubeconfig={config}",
         f"--authorization-kubeconfig={config}",
         f"--bind-address={layout.block.control_address}",
+        f"--secure-port={layout.ports.controller_manager}",
         f"--tls-cert-file={pki / f'{CONTROLLER_MANAGER}-serving.crt'}",
         f"--tls-private-key-file={pki / f'{CONTROLLER_MANAGER}-serving.key'}",
         f"--controllers={CONTROLLERS}",
@@ -344,6 +344,7 @@ def _scheduler_arguments(layout: Layout) -> tuple[str, ...]:
         f"--authentication-kubeconfig={config}",
         f"--authorization-kubeconfig={config}",
         f"--bind-address={layout.block.control_address}",
+        f"--secure-port={layout.ports.scheduler}",
         f"--tls-cert-file={pki / f'{SCHEDULER}-serving.crt'}",
         f"--tls-private-key-file={pki / f'{SCHEDULER}-serving.key'}",
         "--leader-elect=false",

@@ -14,7 +14,6 @@ PROMETHEUS: Final = "prometheus"
 NODE_AGENT: Final = "node-agent"
 OPERATOR: Final = "operator"
 DETECTOR: Final = "detector"
-PROMETHEUS_PORT: Final = 9090
 
 _LOG_TAIL_BYTES: Final = 1 << 20
 """How much of a log's end is searched for a port; the line is among the first that a process writes."""
@@ -30,7 +29,7 @@ def ready_url(name: str, layout: Layout) -> str | None:
     if name.startswith((OPERATOR, DETECTOR)):
         port = logged_port(layout.log(name), "health")
         return f"http://127.0.0.1:{port}/readyz" if port else None
-    return control_plane.health_url(name, layout.block)
+    return control_plane.health_url(name, layout)
 
 
 def ready(name: str, layout: Layout) -> bool:
@@ -41,7 +40,7 @@ def ready(name: str, layout: Layout) -> bool:
 
 def prometheus_url(layout: Layout) -> str:
     """Address of the sandbox's Prometheus."""
-    return f"http://{layout.block.control_address}:{PROMETHEUS_PORT}"
+    return f"http://{layout.block.control_address}:{layout.ports.prometheus}"
 
 
 def node_settings(layout: Layout) -> Path:

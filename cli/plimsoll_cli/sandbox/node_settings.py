@@ -45,6 +45,7 @@ def agent_config(
         supervisor_pid=owner,
         kubelet_certificate=serving.certificate if serving else None,
         kubelet_key=serving.key if serving else None,
+        kubelet_port=layout.ports.kubelet,
         client_authority=layout.certificates / "ca.crt",
     )
 

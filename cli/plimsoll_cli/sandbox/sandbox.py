@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -294,6 +295,7 @@ class Sandbox:
             "prometheus": self.prometheus_url,
             "auditLog": str(self.audit_log),
             "secondOctet": self.plane.layout.block.second_octet,
+            "ports": asdict(self.plane.layout.ports),
             "options": self.options.as_json(),
             "components": [
                 {"name": name, "pid": pids[name], "crashes": crashes[name], "log": str(self.log(name))}

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import guard, health
-from plimsoll_cli.sandbox.addresses import AddressBlock
+from plimsoll_cli.sandbox.addresses import AddressBlock, Ports
 from plimsoll_cli.sandbox.control_plane import Layout
 from plimsoll_cli.sandbox.fleet import Standing
 from plimsoll_cli.sandbox.options import sandboxes_directory
@@ -77,7 +77,7 @@ class RunningSandbox:
     @property
     def layout(self) -> Layout:
         """Its folders and addresses."""
-        return Layout(self.directory, AddressBlock(int(self.content["secondOctet"])))
+        return Layout(self.directory, AddressBlock(int(self.content["secondOctet"])), Ports(**self.content["ports"]))
 
     def port(self, component: str) -> int | None:
         """Port of a component's readiness check; None while it has not said which one it took."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+from dataclasses import astuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plimsoll_cli.errors import CommandError
-from plimsoll_cli.sandbox.addresses import reserve_block
+from plimsoll_cli.sandbox.addresses import Ports, free_port, free_ports, reserve_block
 from plimsoll_cli.sandbox.fleet import restart_pause
 from plimsoll_cli.sandbox.options import NodeShape, SandboxOptions, parse_node
 
@@ -89,3 +91,20 @@ def test_two_reservations_differ_and_a_closed_one_is_free_again() -> None:
 def test_pauses_after_crashes_grow_to_a_limit(crashes: int) -> None:
     """Never shorter after one crash more, never above 10 s."""
     assert 0 < restart_pause(crashes) <= restart_pause(crashes + 1) <= 10
+
+
+def test_a_port_that_a_stranger_has_on_every_address_is_not_taken() -> None:
+    """A program on 0.0.0.0:6443 is in the way of every address's port 6443."""
+    with socket.socket() as stranger:
+        stranger.bind(("0.0.0.0", 0))
+        stranger.listen()
+        taken = stranger.getsockname()[1]
+        found = free_port("127.63.255.1", taken) if taken < 60_000 else taken + 1000
+    assert found != taken
+    assert (found - taken) % 1000 == 0
+
+
+def test_components_never_get_the_same_port() -> None:
+    """Neither the usual ones nor those moved to."""
+    assert len(set(astuple(free_ports("127.63.255.2")))) == len(astuple(Ports()))
+    assert len({port % 1000 for port in astuple(Ports())}) == len(astuple(Ports()))
