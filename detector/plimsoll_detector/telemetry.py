@@ -1,0 +1,122 @@
+"""The detector's own metrics: `plimsoll_detector_*` of the process, `plimsoll_service_*` of each service."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from plimsoll_api.names import SERIES_NAMESPACE, SERIES_SERVICE
+from plimsoll_api.v1alpha1 import DiagnosisKind
+from plimsoll_detector.features import Key
+from plimsoll_detector.judgement import Judgement
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
+_SERVICE: Final = (SERIES_NAMESPACE, SERIES_SERVICE)
+
+
+class Telemetry:
+    """Every metric of the process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.leader = self._gauge("plimsoll_detector_leader", "1 while this process decides, 0 while it stands by.")
+        self.services = self._gauge("plimsoll_detector_services", "LLMServices seen at the last tick.")
+        self.tick_seconds = self._histogram("plimsoll_detector_tick_seconds", "Duration of a tick.")
+        self.late_ticks = self._counter(
+            "plimsoll_detector_late_ticks", "Ticks that began late because the one before took too long."
+        )
+        self.failed_ticks = self._counter("plimsoll_detector_failed_ticks", "Ticks that ended in an error.")
+        self.query_seconds = self._histogram(
+            "plimsoll_detector_prometheus_query_seconds", "Duration of a query to Prometheus.", "signal"
+        )
+        self.query_failures = self._counter(
+            "plimsoll_detector_prometheus_query_failures", "Queries to Prometheus without an answer.", "signal"
+        )
+        self.api_seconds = self._histogram(
+            "plimsoll_detector_api_request_seconds", "Duration of a request to the API server.", "verb", "code"
+        )
+        self.scale_writes = self._counter("plimsoll_detector_scale_writes", "Changes of replicas written.", "direction")
+        self.status_writes = self._counter("plimsoll_detector_status_writes", "Status writes.")
+        self.decisions = self._counter("plimsoll_detector_decisions", "Decisions made.", "reason")
+        self.diagnosis = self._gauge(
+            "plimsoll_service_diagnosis", "1 for the diagnosis in force, 0 for the others.", *_SERVICE, "kind"
+        )
+        self.load_ratio = self._gauge(
+            "plimsoll_service_load_ratio", "Load per serving replica over its load line.", *_SERVICE
+        )
+        self.load_line = self._gauge(
+            "plimsoll_service_load_line_requests_per_second",
+            "Requests per second that one replica carries, as measured.",
+            *_SERVICE,
+        )
+        self.desired = self._gauge("plimsoll_service_desired_replicas", "Replicas that the load asks for.", *_SERVICE)
+        self.bounded = self._gauge(
+            "plimsoll_service_bounded_replicas", "Replicas that bounds, budget and pace allow.", *_SERVICE
+        )
+        self.coverage = self._gauge(
+            "plimsoll_service_data_coverage_ratio", "Share of the replicas with fresh and complete data.", *_SERVICE
+        )
+        self.age = self._gauge(
+            "plimsoll_service_data_age_seconds", "Age of the oldest replica's last sample.", *_SERVICE
+        )
+        self._known: set[Key] = set()
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=_SECONDS)
+
+    def query(self, signal: str, succeeded: bool, seconds: float) -> None:
+        """Count one query to Prometheus."""
+        self.query_seconds.labels(signal).observe(seconds)
+        if not succeeded:
+            self.query_failures.labels(signal).inc()
+
+    def api_request(self, verb: str, code: int, seconds: float) -> None:
+        """Count one request to the API server; code 0 is no answer."""
+        self.api_seconds.labels(verb, str(code)).observe(seconds)
+
+    def judged(self, key: Key, judgement: Judgement, line: float | None) -> None:
+        """Show one service's judgement.
+
+        Args:
+            key: namespace and name.
+            judgement: what is shown.
+            line: measured load line in requests per second; None without one.
+        """
+        self._known.add(key)
+        for kind in DiagnosisKind:
+            self.diagnosis.labels(*key, kind.value).set(kind is judgement.diagnosis.kind)
+        self.decisions.labels(judgement.decision.reason.value).inc()
+        quality = judgement.observation.quality
+        self.desired.labels(*key).set(judgement.decision.desired)
+        self.bounded.labels(*key).set(judgement.decision.bounded)
+        self.coverage.labels(*key).set(quality.coverage)
+        for gauge, value in ((self.load_ratio, judgement.utilization), (self.age, quality.age), (self.load_line, line)):
+            if value is None:
+                _forget(gauge, key)  # what is not known is absent, not 0
+            else:
+                gauge.labels(*key).set(value)
+
+    def keep_only(self, keys: set[Key]) -> None:
+        """Drop the series of services that are gone."""
+        self.services.set(len(keys))
+        for key in self._known - keys:
+            for gauge in (self.load_ratio, self.load_line, self.desired, self.bounded, self.coverage, self.age):
+                _forget(gauge, key)
+            for kind in DiagnosisKind:
+                _forget(self.diagnosis, (*key, kind.value))
+        self._known &= keys
+
+
+def _forget(gauge: Gauge, labels: tuple[str, ...]) -> None:
+    """Remove a series; one that does not exist is fine."""
+    try:
+        gauge.remove(*labels)
+    except KeyError:
+        return
