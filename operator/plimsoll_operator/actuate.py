@@ -28,17 +28,16 @@ class Actuator:
     async def seed_replicas(self, observed: Observed, replicas: int) -> None:
         """Give a new service its first `spec.replicas`.
 
+        An apply on the object itself, because the API server records the writers of `/scale` only once somebody owns
+        the field. Its uid and resource version make sure that nobody said a number since it was read.
+
         Raises:
-            Conflict: the service changed since it was read; then somebody may have said a number.
+            Conflict: the service changed since it was read.
         """
-        await self._api.scale(
-            LLM_SERVICE,
-            observed.namespace,
-            observed.name,
-            replicas,
-            field_manager=FieldManager.OPERATOR_SEED,
-            resource_version=observed.service["metadata"]["resourceVersion"],
-        )
+        metadata = observed.service["metadata"]
+        identity = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        seed = LLM_SERVICE.manifest(observed.namespace, observed.name, metadata=identity, spec={"replicas": replicas})
+        await self._api.apply(seed, field_manager=FieldManager.OPERATOR_SEED, force=False)
 
     async def apply(self, observed: Observed, children: list[Manifest], replicas: int) -> dict[ChildKey, Manifest]:
         """Make every child what it should be and return the live children.
