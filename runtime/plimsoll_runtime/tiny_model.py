@@ -1,106 +1,121 @@
-"""A tiny model for trying the real engine where there is no GPU: random weights, made on the spot, nothing downloaded.
+"""A tiny Llama with random weights, so that real vLLM can run without a GPU and without a download.
 
-Run by the interpreter of vLLM's environment (it has torch, tokenizers and transformers; the project's own has not):
-`python tiny_model.py FOLDER`. Nothing of the project is imported here for that reason.
+`ensure()` makes it in the environment of vLLM's CPU build: this file is run there as a script, because transformers,
+tokenizers and torch are installed there and not in Plimsoll's environment. It imports nothing of Plimsoll at the top.
 """
 
 from __future__ import annotations
 
-import json
-import string
+import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-SEED: Final = 7
+if TYPE_CHECKING:
+    from plimsoll_runtime.vllm_environment import VllmEnvironment
+
+RECIPE: Final = 1
+"""Raised when the recipe changes, so that a cached model of an older one is not used."""
+
 VOCABULARY: Final = 512
-CONTEXT: Final = 2048
-CONFIG: Final[dict[str, Any]] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 32,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": CONTEXT,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0,
-    "hidden_act": "silu",
-    "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-"""A Llama of four small layers: every code path of the real engine, milliseconds a step."""
+HIDDEN_SIZE: Final = 128
+LAYERS: Final = 4
+HEADS: Final = 4
+KV_HEADS: Final = 2
+MAX_POSITION: Final = 2048
+SEED: Final = 7
 
-_SPECIAL: Final = ("<unk>", "<s>", "</s>")
-_CHAT_TEMPLATE: Final = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
+CHAT_TEMPLATE: Final = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+_MARKER: Final = ".complete"
 
 
-def ensure(folder: Path, python: Path) -> Path:
-    """The model's folder, made with the given interpreter when it is not there.
+def model_directory(root: Path) -> Path:
+    """Where the model of an environment is kept: beside the environment, by recipe."""
+    return root.parent / f"tiny-llama-{RECIPE}"
+
+
+def ensure(environment: VllmEnvironment) -> Path:
+    """The directory of the tiny model, made now (in some 20 s) when it is not there.
 
     Raises:
-        RuntimeError: the model cannot be made; the message carries the end of the output.
+        VllmUnavailableError: the script failed in that environment.
     """
-    if not (folder / "model.safetensors").is_file():
-        done = subprocess.run(
-            [str(python), str(Path(__file__).resolve()), str(folder)], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise RuntimeError("the tiny model cannot be made:\n" + "\n".join(done.stderr.splitlines()[-15:]))
-    return folder
+    from plimsoll_runtime.vllm_environment import VllmUnavailableError
+
+    target = model_directory(environment.root)
+    if (target / _MARKER).is_file():
+        return target
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    done = subprocess.run(
+        [str(environment.python), str(Path(__file__).resolve()), str(partial)],
+        env=environment.variables(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        said = " | ".join(done.stderr.strip().splitlines()[-4:])
+        raise VllmUnavailableError(f"the tiny model could not be made with {environment.python}: {said}")
+    (partial / _MARKER).write_text(f"recipe {RECIPE}\n")
+    try:
+        partial.rename(target)
+    except OSError:
+        # Another process made it first; the two are the same.
+        if not (target / _MARKER).is_file():
+            raise
+    return target
 
 
-def vocabulary() -> list[str]:
-    """One token a character, then filler tokens that nothing encodes to, up to the vocabulary's size."""
-    characters = list(_SPECIAL) + sorted(set(string.printable))
-    return characters + [f"<{number}>" for number in range(len(characters), VOCABULARY)]
-
-
-def write_tokenizer(folder: Path) -> None:
-    """A character-level tokenizer in the files that transformers reads."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers  # type: ignore[import-not-found]
-
-    tokens = {token: number for number, token in enumerate(vocabulary())}
-    tokenizer = Tokenizer(models.WordLevel(tokens, unk_token=_SPECIAL[0]))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    tokenizer.add_special_tokens(list(_SPECIAL))
-    tokenizer.save(str(folder / "tokenizer.json"))
-    description = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": _SPECIAL[0],
-        "bos_token": _SPECIAL[1],
-        "eos_token": _SPECIAL[2],
-        "chat_template": _CHAT_TEMPLATE,
-        "model_max_length": CONTEXT,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(description, indent=2))
-
-
-def write_weights(folder: Path) -> None:
-    """Random weights, the same each time."""
+def write(directory: Path) -> None:
+    """Write model, tokenizer and chat template. Runs with the packages of vLLM's environment."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM  # type: ignore[import-not-found]
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(SEED)
-    options = {key: value for key, value in CONFIG.items() if key not in ("architectures", "model_type", "torch_dtype")}
-    model = LlamaForCausalLM(LlamaConfig(**options)).to(torch.bfloat16)
-    model.save_pretrained(folder, safe_serialization=True)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN_SIZE,
+        intermediate_size=4 * HIDDEN_SIZE,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=KV_HEADS,
+        max_position_embeddings=MAX_POSITION,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
+    _tokenizer().save_pretrained(directory)
 
 
-def make(folder: Path) -> None:
-    """Write the model into a folder: weights last, so that a folder with weights is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(folder)
-    write_weights(folder)
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2))
+def _tokenizer():  # type: ignore[no-untyped-def]
+    """Characters are tokens: the printable ones of Latin scripts, then fillers up to the vocabulary."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    characters = ["\n", *(chr(code) for code in range(0x20, 0x7F)), *(chr(code) for code in range(0xA1, 0x180))]
+    tokens = special + characters
+    tokens += [chr(0x4E00 + index) for index in range(VOCABULARY - len(tokens))]
+    model = models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>")  # noqa: S106
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",  # noqa: S106
+        bos_token="<s>",  # noqa: S106
+        eos_token="</s>",  # noqa: S106
+        unk_token="<unk>",  # noqa: S106
+        chat_template=CHAT_TEMPLATE,
+    )
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    write(Path(sys.argv[1]))
