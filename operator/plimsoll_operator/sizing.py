@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from plimsoll_api.v1alpha1 import (
@@ -44,6 +44,9 @@ SIZING_REVISION: Final = "1"
 
 NO_ACCELERATOR_RETRY_S: Final = 30.0
 """GPUs may join the cluster at any time; the list of nodes is read again after this long."""
+
+GPUS_PER_NODE: Final = 8
+"""Assumed of an accelerator that no node has yet, as the recommender does: the largest common machine."""
 
 _MOST_REASONS: Final = 32
 _MOST_ALTERNATIVES: Final = 16
@@ -128,10 +131,15 @@ def compute(inputs: SizingInputs) -> RecommendationStatus:
     """
     from plimsoll_recommender import recommend  # NumPy and SciPy come with it
 
+    def ask(limits: Limits) -> Recommendation:
+        return recommend(inputs.model.facts, list(inputs.accelerators), inputs.workload, inputs.objectives, limits)
+
     try:
-        answer = recommend(
-            inputs.model.facts, list(inputs.accelerators), inputs.workload, inputs.objectives, inputs.limits
-        )
+        answer = ask(inputs.limits)
+        if spans_nodes(answer, inputs.limits):
+            answer = ask(replace(inputs.limits, pipeline_parallel_size=1))
+        if spans_nodes(answer, inputs.limits):
+            raise InvalidSpecError(ConditionReason.NOT_SUPPORTED, _too_many_gpus(answer, inputs.limits))
     except InfeasibleError as error:
         raise InvalidSpecError(ConditionReason.INFEASIBLE, str(error)) from None
     except UnknownModelError as error:
@@ -139,6 +147,20 @@ def compute(inputs: SizingInputs) -> RecommendationStatus:
     except RecommenderError as error:
         raise InvalidSpecError(ConditionReason.INVALID_SPEC, str(error)) from None
     return as_status(answer, inputs)
+
+
+def spans_nodes(answer: Recommendation, limits: Limits) -> bool:
+    """Whether one replica of a recommendation needs more GPUs than a node has."""
+    return answer.config.gpus > limits.gpus_per_node.get(answer.accelerator.product, GPUS_PER_NODE)
+
+
+def _too_many_gpus(answer: Recommendation, limits: Limits) -> str:
+    product = answer.accelerator.product
+    return (
+        f"one replica needs {answer.config.gpus} x {product} and a node has "
+        f"{limits.gpus_per_node.get(product, GPUS_PER_NODE)}: replicas over several nodes are not supported; "
+        "allow a larger GPU in spec.accelerators or a quantised model"
+    )
 
 
 def as_status(answer: Recommendation, inputs: SizingInputs) -> RecommendationStatus:
@@ -244,8 +266,6 @@ def _candidates(spec: LLMServiceSpec, fleet: Fleet) -> tuple[Accelerator, ...]:
 
 def _named(product: str) -> Accelerator:
     """The catalogue's accelerator under the very name that nodes are labelled with."""
-    from dataclasses import replace
-
     return replace(accelerator(product), product=product)
 
 
