@@ -1,7 +1,7 @@
 """Reading an HTTP/1.1 response from bytes as they come: status, headers, body. No sockets.
 
-A general client spends several times the cost of the parsing itself on each small read (`bench/load.py` compares); a
-load generator that reads 10,000 events a second on one core cannot.
+A general client wakes a task per read, so a token is stamped when that task gets its turn and costs half as much CPU
+again (`bench/load.py` compares); here it is stamped in the callback that received it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ WHOLE = b": keep-alive\n\n" + completion(" data: \n\ndata:", None) * 3 + complet
 def read(data: bytes, cuts: list[int], asked: int = 4) -> EventReader:
     reader = EventReader(asked, Histogram())
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    for index, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for index, (start, end) in enumerate(pairwise(edges)):
         reader.feed(data[start:end], float(index))
     return reader
 
@@ -112,7 +113,7 @@ CLOSED = b"HTTP/1.0 200 OK\r\n\r\nhello world"
 def test_a_response_reads_the_same_however_it_is_split(data: bytes, status: int, body: bytes, cuts: list[int]) -> None:
     reader = ResponseReader()
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    got = b"".join(reader.feed(data[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    got = b"".join(reader.feed(data[a:b]) for a, b in pairwise(edges))
     assert (reader.status, got) == (status, body)
     reader.end_of_stream()
     assert reader.complete
