@@ -31,10 +31,11 @@ from plimsoll_kube.client import KubeClient
 from plimsoll_simulator.traffic import Request, parse_trace
 
 NAMESPACE: Final = "demo"
-NODES: Final = (NodeShape("NVIDIA-L4", 4, "l4-a"), NodeShape("NVIDIA-L4", 4, "l4-b"))
+NODES: Final = (NodeShape("NVIDIA-L40S", 4, "l40s-a"), NodeShape("NVIDIA-L40S", 4, "l40s-b"))
 SCRAPE_INTERVAL_SECONDS: Final = 2.0
 DECISION_INTERVAL_SECONDS: Final = 3.0
-"""Both shorter than a cluster's 15 s, so that minutes show what otherwise takes an hour."""
+WINDOW_SECONDS: Final = 20.0
+"""All shorter than a cluster's 15 s, 15 s and 60 s, so that minutes show what otherwise takes an hour."""
 _LOG_EVERY_SECONDS: Final = 5.0
 
 
@@ -78,6 +79,7 @@ def _run_in_sandbox(
         engine="vllm" if engine == "vllm" else "simulated",
         scrape_interval=SCRAPE_INTERVAL_SECONDS,
         detector_interval=DECISION_INTERVAL_SECONDS,
+        detector_arguments=(f"--window={WINDOW_SECONDS:g}s",),
         directory=directory,
     )
     console.print("[bold]1[/]  starting the sandbox: a real control plane, two nodes of four GPUs each")
