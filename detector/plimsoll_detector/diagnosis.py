@@ -133,13 +133,15 @@ def diagnose(context: Context, state: DiagnosisState, now: float) -> tuple[Diagn
     found = next(verdict for rule in RULES if (verdict := rule(context)) is not None)
     same = found.kind is state.candidate
     candidate_since = state.candidate_since if same else now
-    settled = now - candidate_since >= ENTER_SECONDS[found.kind]
-    if found.kind is state.kind or state.kind is None or settled:
+    # Nothing was known while blind, so there is nothing to wait for.
+    settled = state.kind in (None, DiagnosisKind.BLIND) or now - candidate_since >= ENTER_SECONDS[found.kind]
+    if found.kind is state.kind or settled:
         since = state.since if found.kind is state.kind else now
         told = replace(found, since=since)
         return told, DiagnosisState(found.kind, since, found.kind, candidate_since, told)
     # Not in force yet: what was, goes on. Measured signals are the new ones.
-    held = state.last or Diagnosis(state.kind, state.since)
+    assert state.last is not None
+    held = state.last
     return held, replace(state, candidate=found.kind, candidate_since=candidate_since)
 
 

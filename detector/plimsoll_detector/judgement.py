@@ -74,7 +74,7 @@ def judge(
     remembered = memory.decision
     demand = None
     if observation.quality.usable and policy.load_line is not None:
-        demand = demands.assess(observation, policy.load_line, remembered.line_ratio)
+        demand = demands.assess(observation, policy.load_line, remembered.line_ratio, remembered.startup)
     diagnosis, diagnosis_state = diagnose(Context(observation, demand, current or 0), memory.diagnosis, now)
     patience = max(policy.scale_in_stabilization, policy.window)
     writer = ownership.replicas_writer(managed_fields)

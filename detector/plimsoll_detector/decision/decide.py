@@ -196,13 +196,17 @@ def _remember(
     pending_since = state.pending_since if state.pending_since is not None else now
     idle_since = state.idle_since if state.idle_since is not None else now
     changed = observation.serving != state.serving
+    complete = observation.serving >= current
+    came = complete and state.pending_since is not None and changed
+    startup = now - state.pending_since if came and state.pending_since is not None else state.startup
     state = replace(
         state,
         first_seen=now if state.first_seen is None else state.first_seen,
         last_tick=now,
         serving=observation.serving,
         changed_at=now if changed else state.changed_at,
-        pending_since=pending_since if observation.serving < current else None,
+        pending_since=None if complete else pending_since,
+        startup=min(startup, policy.startup_timeout),
         idle_since=None if observation.busy else idle_since,
     )
     recommendations = state.recommendations.add(

@@ -4,11 +4,15 @@ Demand is counted in replicas at their load line, as a real number, from four vi
 
 - requests: arrivals per second, each weighed by its length, over the load line's requests per second;
 - tokens: tokens generated per second over the load line's;
-- queue: waiting requests that should be gone within `QUEUE_DRAIN_SECONDS`, on top of the arrivals;
+- queue: arrivals, and the waiting requests that would still be there after the time a new replica takes to start;
 - concurrency: requests in flight over the load line's (Little's law: it sees a service that became slower).
 
 The first two are *flow*: what arrives, whether or not it is served. The last two also hold the *backlog*, which grows
 for as long as new replicas start; see `decide` for why that difference matters.
+
+A service that works off a queue generates more tokens and holds more requests than arrive. That part ends with the
+queue, so tokens and concurrency are scaled down to the arrivals; otherwise the replicas that drain a queue would ask
+for yet more replicas.
 """
 
 from __future__ import annotations
@@ -80,22 +84,25 @@ def work_ratio(observation: Observation, line: LoadLine) -> float:
     return min(max(max(ratios), low), high) if ratios else 1.0
 
 
-def assess(observation: Observation, line: LoadLine, line_ratio: float) -> Demand:
+def assess(observation: Observation, line: LoadLine, line_ratio: float, startup: float) -> Demand:
     """The replicas that an observation asks for.
 
     Args:
         observation: a usable one.
         line: the predicted load line.
         line_ratio: measured over predicted load line (see `load_line`).
+        startup: seconds that a new replica takes to serve: a queue that is gone by then needs none.
     """
     ratio = work_ratio(observation, line)
     carried = line.requests_per_second * line_ratio / ratio
-    draining = observation.waiting / QUEUE_DRAIN_SECONDS
+    excess = max(observation.started - observation.arrivals, 0.0)
+    of_arrivals = observation.arrivals / observation.started if excess else 1.0
+    left = max(observation.waiting - excess * max(startup, QUEUE_DRAIN_SECONDS), 0.0)
     return Demand(
         requests=observation.arrivals / carried,
-        tokens=observation.generation_tokens / (line.output_tokens_per_second * line_ratio),
-        queue=(observation.arrivals + draining) / carried,
-        concurrency=(observation.running_mean + observation.waiting) / (line.concurrency * line_ratio),
+        tokens=observation.generation_tokens * of_arrivals / (line.output_tokens_per_second * line_ratio),
+        queue=(observation.arrivals + left / QUEUE_DRAIN_SECONDS) / carried,
+        concurrency=(observation.running_mean * of_arrivals + left) / (line.concurrency * line_ratio),
         work_ratio=ratio,
         line=carried,
     )
