@@ -49,7 +49,8 @@ class Accelerator:
     def flops(self, compute: str) -> float:
         """Dense FLOP/s for a compute type (`16bit`, `fp8`, `int8`, `fp4`, `mxfp4`).
 
-        MXFP4 weights meet 8-bit activations where the tensor cores know fp4. A type without tensor cores of its own falls back to 16 bit, as vLLM's weight-only kernels do.
+        MXFP4 weights meet 8-bit activations where the tensor cores know fp4. A type without tensor cores of its own
+        falls back to 16 bit, as vLLM's weight-only kernels do.
         """
         native = {
             "fp8": self.flops_fp8,

@@ -321,7 +321,7 @@ def _attention_names(fields: Fields, count: int) -> list[str]:
     if interval is None:
         family = str(fields.get("model_type") or "")
         interval = 6 if family.startswith("gemma3") else 2 if family == "gemma2" else 0
-    if isinstance(interval, int) and interval > 1:
+    if int(interval) > 1:
         return ["full" if (i + 1) % interval == 0 else "sliding" for i in range(count)]
     return ["sliding"] * count
 

@@ -115,7 +115,7 @@ def _admission_wait(replica: Replica, point: OperatingPoint) -> float:
     busy = min(point.running / slots, 0.9999)
     service = point.running / point.rate if point.rate else 0.0
     variability = 0.5 * (replica.workload.burstiness**2 + replica.output_variation**2)
-    probability = busy ** math.sqrt(2 * (slots + 1))
+    probability = math.pow(busy, math.sqrt(2 * (slots + 1)))
     return variability * probability * service / (slots * (1 - busy))
 
 

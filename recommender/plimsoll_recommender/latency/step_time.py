@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -92,12 +93,12 @@ class StepTimeModel:
         if tokens <= 0:
             return time * stages
         compute = self.dense_compute * tokens
-        time += (compute**ROOFLINE_SHARPNESS + self.dense_memory**ROOFLINE_SHARPNESS) ** (1 / ROOFLINE_SHARPNESS)
+        time += _roofline(compute, self.dense_memory)
         if self.experts:
             # Experts that at least one of the tokens is routed to, if routing is even.
             memory = self.expert_memory * (1.0 - (1.0 - self.active / self.experts) ** tokens)
             compute = self.expert_compute * tokens
-            time += (compute**ROOFLINE_SHARPNESS + memory**ROOFLINE_SHARPNESS) ** (1 / ROOFLINE_SHARPNESS)
+            time += _roofline(compute, memory)
         rows = decode if sampled is None else sampled / stages
         if rows:
             time += max(self.head_memory, self.head_compute * rows)
@@ -105,6 +106,11 @@ class StepTimeModel:
             time += decode * memory * (context if context < limit else limit)
             time += prefill * pair * (reach if reach < limit else limit)
         return time * stages
+
+
+def _roofline(compute: float, memory: float) -> float:
+    """Seconds of work that needs both arithmetic and memory."""
+    return math.pow(compute**ROOFLINE_SHARPNESS + memory**ROOFLINE_SHARPNESS, 1 / ROOFLINE_SHARPNESS)
 
 
 def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, share: Efficiency) -> StepTimeModel:

@@ -79,19 +79,27 @@ def _against(candidate: Candidate, best: Candidate) -> str:
     carried = f"{candidate.line.rate:.3g} req/s per replica"
     if candidate.hourly_cost > best.hourly_cost + 1e-9:
         return (
-            f"{carried}, {candidate.replicas} replicas cost {candidate.hourly_cost:.2f}/h, not {best.hourly_cost:.2f}"
+            f"{carried}, {_replica_count(candidate.replicas)} {candidate.hourly_cost:.2f}/h, not {best.hourly_cost:.2f}"
         )
     if candidate.gpus > best.gpus:
         return f"same price with {candidate.gpus} GPUs instead of {best.gpus}"
     return f"{carried}: same price, more communication between GPUs"
 
 
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"
+
+
+def _replica_count(count: int) -> str:
+    return "1 replica costs" if count == 1 else f"{count} replicas cost"
+
+
 def _accelerator(ask: Ask, best: Candidate, looked: Sequence[Candidate]) -> FieldReason:
     rejected = tuple(f"{c.name}: {_against(c, best)}" for c in _of(best, looked, same_gpu=False))
     because = (
-        f"cheapest fleet that meets the objectives: {best.gpus} GPUs at {ask.price(best.gpu):.2f}/h"
+        f"cheapest fleet that meets the objectives: {_gpus(best.gpus)} at {ask.price(best.gpu):.2f}/h"
         if rejected
-        else f"the only kind allowed; {best.gpus} GPUs at {ask.price(best.gpu):.2f}/h"
+        else f"the only kind allowed; {_gpus(best.gpus)} at {ask.price(best.gpu):.2f}/h"
     )
     return FieldReason("accelerator", best.gpu.product, because, rejected)
 

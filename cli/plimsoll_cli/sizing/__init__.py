@@ -1,0 +1,1 @@
+"""`plimsoll recommend`, `memory` and `predict`: the recommender on the command line."""

@@ -1,0 +1,271 @@
+"""Iteration-level batching: each step is filled anew with decodes, prompt chunks and newly admitted requests.
+
+The rules are those of vLLM 0.32's V1 scheduler (`v1/core/sched/scheduler.py`, `v1/core/kv_cache_manager.py`):
+
+* running sequences are served first, in order of admission, each with the tokens it lacks, within
+  `max_num_batched_tokens`; so decodes come before the rest of a long prompt, which goes on in chunks;
+* when blocks run out, the last admitted sequence loses its blocks and goes to the head of the queue, to compute its
+  prompt and what it had generated again;
+* in a step without preemption, waiting requests are admitted first come, first served, while there are seats
+  (`max_num_seqs`), tokens, and free blocks for the whole prompt (`scheduler_reserve_full_isl`);
+* leading blocks found in the prefix cache are not computed again, except that the last token always is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from plimsoll_recommender.scheduler.kv_blocks import BlockPool
+from plimsoll_recommender.scheduler.request import Request, SchedulerConfig, Sequence, SequenceState
+from plimsoll_recommender.step_load import StepLoad
+
+_RUNNING = SequenceState.RUNNING
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """What runs in one step.
+
+    Args:
+        sequences: sequences that compute, in order of admission.
+        tokens: tokens each computes.
+        load: what the step computes on, for the step-time model.
+        admitted: sequences that came from the queue in this step.
+        preempted: sequences that lost their blocks in this step.
+    """
+
+    sequences: list[Sequence]
+    tokens: list[int]
+    load: StepLoad
+    admitted: list[Sequence] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class StepResult:
+    """What a step brought.
+
+    Args:
+        emitted: sequences that generated one token each; `generated == 1` marks a first token.
+        finished: those of them that are done.
+    """
+
+    emitted: list[Sequence]
+    finished: list[Sequence]
+
+
+class Scheduler:
+    """The scheduler of one replica.
+
+    Call `add` and `abort` at any time, `schedule` when the previous step is complete, and `complete` when the step's
+    time is over.
+
+    Args:
+        config: its limits.
+    """
+
+    def __init__(self, config: SchedulerConfig) -> None:
+        self.config = config
+        self.pool = BlockPool(config.kv_blocks)
+        self.prefix_queries = 0
+        self.prefix_hits = 0
+        self.preemptions = 0
+        self._running: list[Sequence] = []
+        self._waiting: OrderedDict[str, Sequence] = OrderedDict()
+        self._by_id: dict[str, Sequence] = {}
+
+    @property
+    def running(self) -> int:
+        """Sequences that hold blocks."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of KV blocks in use, 0 to 1."""
+        return self.pool.used / self.pool.total
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._running and not self._waiting
+
+    def add(self, request: Request) -> Sequence:
+        """Queue a request.
+
+        Raises:
+            ValueError: its id is in use, or its prompt leaves no room for a token within `max_model_len`.
+        """
+        room = self.config.max_model_len - request.prompt_tokens
+        if room < 1:
+            raise ValueError(
+                f"prompt_tokens ({request.prompt_tokens}) must be less than max_model_len ({self.config.max_model_len})"
+            )
+        if request.id in self._by_id:
+            raise ValueError(f"request {request.id!r} is already here")
+        sequence = Sequence(request, min(request.max_output_tokens, room), request.prompt_tokens)
+        self._by_id[request.id] = sequence
+        self._waiting[request.id] = sequence
+        return sequence
+
+    def abort(self, request_id: str) -> bool:
+        """Take a request out, with its blocks; False when it is not here (any more)."""
+        sequence = self._by_id.pop(request_id, None)
+        if sequence is None:
+            return False
+        if sequence.state is _RUNNING:
+            self._running.remove(sequence)
+            self._release(sequence)
+        else:
+            del self._waiting[request_id]
+        sequence.state = SequenceState.ABORTED
+        return True
+
+    def schedule(self) -> Step | None:
+        """The next step; None when there is nothing to run."""
+        step = Step([], [], StepLoad())
+        budget = self._serve_running(step)
+        if self._waiting and not step.preempted:
+            self._admit(step, budget)
+        if not step.sequences:
+            return None
+        step.load = _load_of(step)
+        return step
+
+    def complete(self, step: Step) -> StepResult:
+        """End a step: every sequence whose known tokens are all computed has generated one more."""
+        emitted: list[Sequence] = []
+        finished: list[Sequence] = []
+        for sequence, tokens in zip(step.sequences, step.tokens, strict=True):
+            if sequence.state is not _RUNNING:
+                continue
+            sequence.computed += tokens
+            if sequence.computed < sequence.known:
+                continue
+            sequence.generated += 1
+            sequence.known += 1
+            emitted.append(sequence)
+            if sequence.generated >= sequence.output_limit:
+                finished.append(sequence)
+        if finished:
+            for sequence in finished:
+                sequence.state = SequenceState.FINISHED
+                del self._by_id[sequence.request.id]
+                self._release(sequence)
+            self._running = [sequence for sequence in self._running if sequence.state is _RUNNING]
+        return StepResult(emitted, finished)
+
+    def _serve_running(self, step: Step) -> int:
+        """Give running sequences their tokens; returns the tokens that are left of the step."""
+        running, budget = self._running, self.config.max_num_batched_tokens
+        sequences, counts = step.sequences, step.tokens
+        index = 0
+        # `running` shrinks from its end when sequences are preempted.
+        while index < len(running) and budget > 0:
+            sequence = running[index]
+            tokens = sequence.known - sequence.computed
+            if tokens > budget:
+                tokens = budget
+            end = sequence.computed + tokens
+            if end > sequence.capacity and not self._make_room(sequence, end, step):
+                break
+            if sequence.published < len(sequence.request.block_hashes):
+                self._publish(sequence, end)
+            sequences.append(sequence)
+            counts.append(tokens)
+            budget -= tokens
+            index += 1
+        return budget
+
+    def _make_room(self, sequence: Sequence, end: int, step: Step) -> bool:
+        """Get a sequence the blocks for `end` tokens, from the last admitted if need be; False when it was the last."""
+        blocks = -(-end // self.config.block_size) - sequence.blocks
+        while self.pool.free < blocks:
+            victim = self._running.pop()
+            self._preempt(victim)
+            step.preempted.append(victim)
+            if victim is sequence:
+                return False
+        self._grow(sequence, blocks)
+        return True
+
+    def _admit(self, step: Step, budget: int) -> None:
+        """Move requests from the queue into the step while seats, tokens and blocks last."""
+        size, seats = self.config.block_size, self.config.max_num_seqs - len(self._running)
+        while self._waiting and budget > 0 and seats > 0:
+            sequence = next(iter(self._waiting.values()))
+            hashes = sequence.request.block_hashes if self.config.prefix_caching else ()
+            hits = self.pool.leading_hits(hashes, (sequence.known - 1) // size)
+            shared = hashes[:hits]
+            whole = -(-sequence.known // size) - hits
+            if whole > self.pool.free - self.pool.idle_among(shared):
+                break
+            del self._waiting[sequence.request.id]
+            self.pool.share(shared)
+            sequence.held.extend(shared)
+            sequence.published = sequence.blocks = hits
+            sequence.capacity = sequence.computed = hits * size
+            if sequence.preemptions == 0 and self.config.prefix_caching:
+                sequence.cached_tokens = hits * size
+                self.prefix_queries += sequence.known
+                self.prefix_hits += hits * size
+            tokens = min(sequence.known - sequence.computed, budget)
+            end = sequence.computed + tokens
+            self._grow(sequence, -(-end // size) - hits)
+            self._publish(sequence, end)
+            sequence.state = _RUNNING
+            self._running.append(sequence)
+            step.admitted.append(sequence)
+            step.sequences.append(sequence)
+            step.tokens.append(tokens)
+            budget -= tokens
+            seats -= 1
+
+    def _grow(self, sequence: Sequence, blocks: int) -> None:
+        self.pool.take(blocks)
+        sequence.blocks += blocks
+        sequence.capacity = sequence.blocks * self.config.block_size
+
+    def _publish(self, sequence: Sequence, end: int) -> None:
+        """Hash the blocks that are full once `end` tokens are computed."""
+        hashes = sequence.request.block_hashes
+        full = min(end // self.config.block_size, len(hashes))
+        if self.config.prefix_caching:
+            for value in hashes[sequence.published : full]:
+                if self.pool.publish(value):
+                    sequence.held.append(value)
+        sequence.published = max(sequence.published, full)
+
+    def _release(self, sequence: Sequence) -> None:
+        self.pool.release(sequence.blocks - len(sequence.held), sequence.held)
+        sequence.held = []
+        sequence.blocks = sequence.capacity = sequence.published = sequence.computed = 0
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._release(sequence)
+        sequence.preemptions += 1
+        self.preemptions += 1
+        sequence.state = SequenceState.WAITING
+        self._waiting[sequence.request.id] = sequence
+        self._waiting.move_to_end(sequence.request.id, last=False)
+
+
+def _load_of(step: Step) -> StepLoad:
+    """What a step computes on. A sequence decodes when it computes the one token it generated last."""
+    prefill = context = decode = read = sampled = 0
+    for sequence, tokens in zip(step.sequences, step.tokens, strict=True):
+        end = sequence.computed + tokens
+        if tokens == 1 and sequence.generated and end == sequence.known:
+            decode += 1
+            read += end
+        else:
+            prefill += tokens
+            # Token i of the chunk attends to what was computed before, to those before it in the chunk, and to itself.
+            context += tokens * sequence.computed + tokens * (tokens + 1) // 2
+            sampled += end == sequence.known
+    return StepLoad(prefill, context, decode, read, sampled + decode)
