@@ -70,7 +70,11 @@ class VllmEnvironment:
 
     def variables(self, environment: Mapping[str, str]) -> dict[str, str]:
         """An environment for such a process: the given one, and `CPU_VARIABLES` where it does not say otherwise."""
-        return {**CPU_VARIABLES, **environment, "PATH": f"{self.python.parent}{os.pathsep}{environment.get('PATH', '')}"}
+        return {
+            **CPU_VARIABLES,
+            **environment,
+            "PATH": f"{self.python.parent}{os.pathsep}{environment.get('PATH', '')}",
+        }
 
 
 def cache_directory(environment: Mapping[str, str]) -> Path:
@@ -117,9 +121,7 @@ def find_uv(environment: Mapping[str, str]) -> Path:
     raise VllmUnavailableError(f"uv is neither at {cached} nor on PATH: run `make setup` or `pip install uv`")
 
 
-def ensure(
-    environment: Mapping[str, str] | None = None, say: Callable[[str], None] | None = None
-) -> VllmEnvironment:
+def ensure(environment: Mapping[str, str] | None = None, say: Callable[[str], None] | None = None) -> VllmEnvironment:
     """The environment, made now when it is not there (5.9 GB on disk; seconds to minutes, as the network is).
 
     Args:
@@ -147,7 +149,9 @@ def ensure(
 def _build(uv: Path, made: VllmEnvironment, environment: Mapping[str, str], tell: Callable[[str], None]) -> None:
     began = time.monotonic()
     tell(f"installing vLLM's CPU build into {made.root} (5.9 GB on disk, done once)")
-    _run([str(uv), "venv", "--quiet", "--no-project", "--clear", "--python", PYTHON_VERSION, str(made.root)], environment)
+    _run(
+        [str(uv), "venv", "--quiet", "--no-project", "--clear", "--python", PYTHON_VERSION, str(made.root)], environment
+    )
     tell("downloading and linking packages (torch is the largest)")
     _run(
         [str(uv), "pip", "sync", "--quiet", "--python", str(made.python), "--require-hashes", str(made.lock)],
