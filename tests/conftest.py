@@ -23,8 +23,7 @@ from plimsoll_cli.sandbox.sandbox import Sandbox
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd and kube-apiserver, RBAC on, with the definitions of LLMService and PodMonitor."""
     with ControlPlane.start(tmp_path_factory.mktemp("control-plane")) as plane:
-        plane.kubectl.install_definitions(definitions.llm_service())
-        plane.kubectl.install_definitions(definitions.pod_monitor())
+        plane.kubectl.install_definitions(f"{definitions.llm_service()}\n---\n{definitions.pod_monitor()}")
         yield plane
 
 

@@ -28,7 +28,7 @@ def ready_url(name: str, layout: Layout) -> str | None:
         return f"https://{settings.node_address(settings.nodes[0].name)}:{settings.kubelet_port}/healthz"
     if name.startswith((OPERATOR, DETECTOR)):
         port = logged_port(layout.log(name), "health")
-        return f"http://127.0.0.1:{port}/readyz" if port else None
+        return f"http://{layout.block.control_address}:{port}/readyz" if port else None
     return control_plane.health_url(name, layout)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from plimsoll_cli.errors import CommandError
 
 
@@ -74,4 +76,16 @@ class Kubectl:
             CommandError: refused, or not served in time.
         """
         self.apply(manifest)
+        self.await_definitions(manifest)
+
+    def await_definitions(self, manifest: str) -> None:
+        """Wait until the server serves what a manifest of definitions defines.
+
+        Established is not enough: for a moment after it the first list is answered 429, "storage is (re)initializing".
+
+        Raises:
+            CommandError: not served in time.
+        """
         self("wait", "--for=condition=Established", "--timeout=30s", "-f", "-", stdin=manifest)
+        names = [definition["metadata"]["name"] for definition in yaml.safe_load_all(manifest) if definition]
+        self("get", ",".join(names), "--all-namespaces", "--ignore-not-found")

@@ -29,6 +29,8 @@ from plimsoll_cli.sandbox.processes import Component
 
 MARKER: Final = "PLIMSOLL_SANDBOX"
 """Environment variable of everything that a sandbox starts; its value is the sandbox's folder."""
+BIND_VARIABLE: Final = "PLIMSOLL_BIND_ADDRESS"
+"""Address that operator and detector bind; without it they would listen on every interface of this machine."""
 STATE_FILE: Final = "state.json"
 LOCK_FILE: Final = "lock"
 SANDBOX_NAMESPACE: Final = "plimsoll-sandbox"
@@ -182,6 +184,8 @@ class Sandbox:
             if name not in self.options.without:
                 launch()
         self._fleet.await_ready([n for n in self._fleet.names if n not in control_plane.ORDER[:2]], tell)
+        # Without it the first `kubectl run` after the start would be refused.
+        self.kubectl("wait", "--for=create", "serviceaccount/default", "-n", "default", "--timeout=30s")
         if self._monitors is not None:
             self._monitors.start()
         self._fleet.watch()
@@ -193,12 +197,13 @@ class Sandbox:
         crds = f"{definitions.llm_service()}\n---\n{definitions.pod_monitor()}"
         rest = "\n---\n".join(_manifests())
         self.kubectl.apply(f"{crds}\n---\n{rest}")
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "-", stdin=crds)
+        self.kubectl.await_definitions(crds)
 
     def _launch(self, name: str, *arguments: str, **settings: Any) -> None:
         """Start a component that carries the sandbox's marker."""
         layout = self.plane.layout
-        component = Component(name, arguments, layout.log(name), {MARKER: str(self.directory)}, **settings)
+        environment = {MARKER: str(self.directory), BIND_VARIABLE: layout.block.control_address}
+        component = Component(name, arguments, layout.log(name), environment, **settings)
         self._fleet.launch(component, lambda: health.ready(name, layout))
 
     def _launch_prometheus(self) -> None:
@@ -277,9 +282,10 @@ class Sandbox:
     def _own_targets(self) -> dict[str, list[str]]:
         """Metrics ports of operator and detector, which are not pods here."""
         targets: dict[str, list[str]] = {}
+        address = self.plane.layout.block.control_address
         for name in self._fleet.names:
             if name.startswith((OPERATOR, DETECTOR)) and (port := health.logged_port(self.log(name), "metrics")):
-                targets.setdefault(f"plimsoll-{name.split('-')[0]}", []).append(f"127.0.0.1:{port}")
+                targets.setdefault(f"plimsoll-{name.split('-')[0]}", []).append(f"{address}:{port}")
         return targets
 
     def _write_state(self) -> None:

@@ -1,0 +1,112 @@
+"""Prometheus scrapes what a PodMonitor selects, by pod address, with the labels that alerts and queries rely on."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plimsoll_cli.sandbox.options import SandboxOptions
+from plimsoll_cli.sandbox.sandbox import Sandbox
+
+pytestmark = [pytest.mark.api_server, pytest.mark.slow, pytest.mark.xdist_group("sandbox-life")]
+
+DEADLINE_SECONDS = 30.0
+OBJECTS = """
+apiVersion: v1
+kind: Pod
+metadata: {name: %(name)s, namespace: ml, labels: {plimsoll.dev/service: %(service)s}}
+spec:
+  nodeName: elsewhere
+  containers: [{name: engine, image: x, ports: [{name: http, containerPort: %(port)d}]}]
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {name: chat-engine, namespace: ml}
+spec:
+  selector: {matchLabels: {plimsoll.dev/service: chat}}
+  podMetricsEndpoints:
+    - port: http
+      path: /metrics
+      interval: 1s
+      relabelings:
+        - {sourceLabels: [__meta_kubernetes_pod_label_plimsoll_dev_service], targetLabel: llmservice, action: replace}
+"""
+
+
+class Metrics(http.server.BaseHTTPRequestHandler):
+    """One gauge."""
+
+    def do_GET(self) -> None:
+        """Answer a scrape."""
+        body = b"# TYPE waiting gauge\nwaiting 3\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    """Control plane and Prometheus."""
+    without = frozenset({"operator", "detector", "node-agent"})
+    options = SandboxOptions(name="scraping", without=without, directory=tmp_path, scrape_interval=1)
+    with Sandbox.start(options) as running:
+        yield running
+
+
+def query(sandbox: Sandbox, promql: str) -> list[dict[str, Any]]:
+    """An instant query."""
+    url = f"{sandbox.prometheus_url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        return result
+
+
+def test_a_selected_pod_is_scraped_and_another_is_not(sandbox: Sandbox) -> None:
+    """The series of the selected pod carries namespace, pod, llmservice; the other pod has none."""
+    address = sandbox.plane.layout.block.pod_cidr.replace("0.0/16", "9.9")
+    with http.server.ThreadingHTTPServer((address, 0), Metrics) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            sandbox.kubectl("create", "namespace", "ml")
+            sandbox.kubectl("wait", "--for=create", "serviceaccount/default", "-n", "ml", "--timeout=30s")
+            for name, service in (("chat-0", "chat"), ("other-0", "other")):
+                values = {"name": name, "service": service, "port": server.server_port}
+                sandbox.kubectl.apply(OBJECTS % values)
+                status = {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}}
+                sandbox.kubectl(
+                    "patch", "pod", name, "-n", "ml", "--subresource=status", "--type=merge", "-p", json.dumps(status)
+                )
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while not (found := query(sandbox, "waiting")):
+                assert time.monotonic() < deadline, sandbox.log("prometheus").read_text()
+                time.sleep(0.1)
+        finally:
+            server.shutdown()
+            thread.join()
+    (series,) = found
+    assert series["value"][1] == "3"
+    assert series["metric"] == {
+        "__name__": "waiting",
+        "namespace": "ml",
+        "pod": "chat-0",
+        "container": "engine",
+        "llmservice": "chat",
+        "job": "ml/chat-engine",
+        "endpoint": "http",
+        "instance": f"{address}:{server.server_port}",
+    }
