@@ -193,7 +193,7 @@ def logs(component: str, name: str, follow: bool) -> None:
             time.sleep(_FOLLOW_SECONDS)
 
 
-@sandbox.command(name="exec", context_settings={"ignore_unknown_options": True})
+@sandbox.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_NAME
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run_command(name: str, command: Sequence[str]) -> None:
