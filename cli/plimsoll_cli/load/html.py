@@ -11,6 +11,7 @@ from plimsoll_cli.load.plan import Objectives
 from plimsoll_cli.load.records import Floats, LoadResult
 from plimsoll_cli.load.statistics import (
     LAG_LIMIT_SECONDS,
+    SERIES_WINDOW_SECONDS,
     Percentiles,
     Summary,
     e2e_seconds,
@@ -25,6 +26,8 @@ from plimsoll_cli.report.page import Section, Tile, Tone, page
 from plimsoll_cli.report.tables import percentile_table, table
 
 _MS: Final = 1000.0
+_SHORT_TEST_SECONDS: Final = 60.0
+_FINE_WINDOW_SECONDS: Final = 1.0
 _SECONDS_FROM: Final = 2.0
 """Durations (s) from which a chart reads better in seconds than in milliseconds."""
 
@@ -98,11 +101,11 @@ def _tiles(summary: Summary, objectives: Objectives) -> list[Tile]:
 
 
 def _traffic_section(result: LoadResult) -> Section:
-    over_time = series(result)
+    over_time = series(result, _window(result))
     lines = [
         Line("offered", over_time.at, over_time.offered, stepped=True),
         Line("completed", over_time.at, over_time.completed, stepped=True),
-        Line("in flight (right)", over_time.at, over_time.in_flight, dash=True, right=True),
+        Line("in flight (right)", over_time.at + over_time.window, over_time.in_flight, dash=True, right=True),
     ]
     if over_time.failed.any():
         lines.append(Line("failed or truncated", over_time.at, over_time.failed, stepped=True))
@@ -110,8 +113,13 @@ def _traffic_section(result: LoadResult) -> Section:
     return Section("Traffic", chart, f"Windows of {over_time.window:g} s.")
 
 
+def _window(result: LoadResult) -> float:
+    """Seconds per point: finer for a short test."""
+    return _FINE_WINDOW_SECONDS if result.elapsed < _SHORT_TEST_SECONDS else SERIES_WINDOW_SECONDS
+
+
 def _ttft_section(result: LoadResult) -> Section:
-    over_time, objective = series(result), result.plan.objectives.ttft
+    over_time, objective = series(result, _window(result)), result.plan.objectives.ttft
     scale, unit = _unit(over_time.ttft_p95)
     lines = [
         Line("p50", over_time.at, over_time.ttft_p50 * scale),

@@ -165,7 +165,7 @@ def _figure(x_title: str, y_title: str, *, unified: bool = True) -> Any:
         height=_HEIGHT,
         margin={"l": 60, "r": 60, "t": 34, "b": 46},
         font={"family": 'system-ui, "Segoe UI", sans-serif', "size": 13, "color": "#1b2733"},
-        legend={"orientation": "h", "x": 0, "y": 1.14},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         showlegend=True,
         hovermode="x unified" if unified else "closest",
     )

@@ -32,6 +32,12 @@ class Endpoint:
     in_flight: int = 0
     most_in_flight: int = 0
 
+    async def open_gate_at(self, count: int) -> None:
+        """Let stalled requests go on once `count` of them wait."""
+        while self.in_flight < count:
+            await asyncio.sleep(0.005)
+        self.gate.set()
+
     async def models(self, request: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "m"}]})
 

