@@ -1,0 +1,273 @@
+"""One pod: admitted, prepared, run, reported and, when it is deleted, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from plimsoll_cli.sandbox.node import gpus, pod_record, refusal, status, volumes
+from plimsoll_cli.sandbox.node.config import NodeConfig
+from plimsoll_cli.sandbox.node.container_worker import ContainerWorker
+from plimsoll_cli.sandbox.node.context import AgentContext, PodContext
+from plimsoll_cli.sandbox.node.pod_record import PodRecord
+from plimsoll_cli.sandbox.node.status import PodView
+from plimsoll_kube.errors import ApiError, Conflict, NotFound
+from plimsoll_kube.resources import POD
+
+Manifest = Mapping[str, Any]
+logger = logging.getLogger(__name__)
+_FORCED_GRACE_SECONDS: Final = 1.0
+"""For a pod whose object is gone already: nobody waits for it, but SIGTERM comes first."""
+_WRITE_RETRY_SECONDS: Final = 1.0
+
+
+class PodWorker:
+    """Runs one pod until it is gone. `run` is its only task's coroutine; the other methods tell it things."""
+
+    def __init__(self, agent: AgentContext, node: NodeConfig, pod: Manifest, record: PodRecord | None) -> None:
+        self.agent, self.node, self.pod = agent, node, pod
+        self.uid: str = pod["metadata"]["uid"]
+        self.init: list[ContainerWorker] = []
+        self.containers: list[ContainerWorker] = []
+        self._record = record
+        self._failed: tuple[str, str] | None = None
+        self._context: PodContext | None = None
+        self._changed = asyncio.Event()
+        self._deleting = asyncio.Event()
+        self._gone = False
+        self._ended = False
+        self._start_time = record.start_time if record else time.time()
+        self._sent: Manifest | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._lives: list[asyncio.Task[None]] = []
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of the pod lies."""
+        return pod_record.pod_folder(self.agent.config.state_directory, self.uid)
+
+    def observe(self, pod: Manifest) -> None:
+        """A newer version of the pod was seen."""
+        self.pod = pod
+        if self._context is not None:
+            self._context.pod = pod
+        if pod["metadata"].get("deletionTimestamp"):
+            if self._deleting.is_set():
+                self._spawn(self._stop_all(self._grace()))  # a second deletion may shorten the grace period
+            self._deleting.set()
+
+    def forget(self) -> None:
+        """The pod's object is gone."""
+        self._gone = True
+        self._deleting.set()
+        self._spawn(self._stop_all(_FORCED_GRACE_SECONDS))
+
+    def worker(self, container: str) -> ContainerWorker | None:
+        """One of its containers by name."""
+        return next((w for w in (*self.init, *self.containers) if w.name == container), None)
+
+    def let_go(self) -> None:
+        """Leave everything running for the next agent."""
+        for worker in (*self.init, *self.containers):
+            worker.let_go()
+        for task in (*self._tasks, *self._lives):
+            task.cancel()
+
+    async def run(self) -> None:
+        """The pod's whole life here."""
+        publishing = asyncio.create_task(self._publish_changes())
+        try:
+            if not status.is_terminal(self.pod.get("status") or {}):
+                if self._admit():
+                    living = asyncio.create_task(self._live())
+                    deleting = asyncio.create_task(self._deleting.wait())
+                    await asyncio.wait((living, deleting), return_when=asyncio.FIRST_COMPLETED)
+                    deleting.cancel()
+                    if self._deleting.is_set():
+                        await self._stop_all(self._grace())
+                    await living
+                self._changed.set()
+            await self._deleting.wait()
+        finally:
+            publishing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await publishing
+        await self._finish()
+
+    def _admit(self) -> bool:
+        """Give the pod its place, or fail it with the reason."""
+        if refused := refusal.unsupported(self.pod):
+            self._fail("UnsupportedBySandbox", "; ".join(refused))
+            return False
+        if self._record is None:
+            taken = self.agent.gpus_taken.setdefault(self.node.name, {})
+            held = [index for indices in taken.values() for index in indices]
+            try:
+                assigned = gpus.assign(self.pod, self.node.gpus, held)
+            except gpus.NotEnoughGpusError as error:
+                self._fail("UnexpectedAdmissionError", str(error))
+                return False
+            metadata = self.pod["metadata"]
+            address = self.agent.take_address()
+            self._record = PodRecord(
+                self.uid, metadata["namespace"], metadata["name"], self.node.name, address, assigned, self._start_time
+            )
+            pod_record.save(self.agent.config.state_directory, self._record)
+            taken[self.uid] = tuple(index for indices in assigned.values() for index in indices)
+        record = self._record
+        self._context = PodContext(
+            self.agent, self.node, self.pod, self.folder, record.pod_ip, record.gpus, self._changed.set, self.event
+        )
+        self._make_workers(self._context)
+        self._changed.set()
+        return True
+
+    def _make_workers(self, context: PodContext) -> None:
+        """One worker per container; init containers are retried on failure unless the pod never restarts."""
+        policy = self.pod["spec"].get("restartPolicy", "Always")
+        once = "Never" if policy == "Never" else "OnFailure"
+        for container in self.pod["spec"].get("initContainers") or ():
+            sidecar = container.get("restartPolicy") == "Always"
+            self.init.append(ContainerWorker(context, container, "Always" if sidecar else once, sidecar))
+        self.containers = [ContainerWorker(context, container, policy) for container in self.pod["spec"]["containers"]]
+
+    async def _live(self) -> None:
+        """Volumes, init containers in order, then all containers until they have ended for good."""
+        assert self._context is not None
+        if not await self._lay_out(self._context):
+            return
+        sidecars: list[asyncio.Task[None]] = []
+        for worker in self.init:
+            if self._deleting.is_set():
+                break
+            task = self._start(worker)
+            if worker.view.sidecar:
+                sidecars.append(task)
+                started = asyncio.create_task(worker.started.wait())
+                await asyncio.wait((task, started), return_when=asyncio.FIRST_COMPLETED)
+                started.cancel()
+            else:
+                await task
+                if getattr(worker.view.state, "exit_code", 1) != 0:
+                    break
+        else:
+            if not self._deleting.is_set():
+                await asyncio.gather(*(self._start(worker) for worker in self.containers))
+        for worker in reversed(self.init):
+            if worker.view.sidecar:
+                await worker.stop(self._context.grace_seconds)
+        await asyncio.gather(*sidecars)
+
+    def _start(self, worker: ContainerWorker) -> asyncio.Task[None]:
+        task = asyncio.create_task(worker.run())
+        self._lives.append(task)
+        return task
+
+    async def _lay_out(self, context: PodContext) -> bool:
+        """Lay out the volumes, trying again while something is absent; False when the pod is deleted first."""
+        layout = volumes.Volumes(self.folder / "volumes", self.agent.cluster, context.facts)
+        while not self._deleting.is_set():
+            try:
+                context.places = await layout.lay_out(self.pod)
+                return True
+            except (volumes.MountError, ApiError) as error:
+                self.event("Warning", "FailedMount", str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._deleting.wait(), self.agent.config.retry_seconds)
+        return False
+
+    async def _stop_all(self, grace: float) -> None:
+        """Ask every container to end."""
+        for worker in (*self.containers, *self.init):
+            await worker.stop(grace)
+
+    def _grace(self) -> float:
+        """Seconds that deletion gives, from the moment the agent learns of it."""
+        value = self.pod["metadata"].get("deletionGracePeriodSeconds")
+        if self._gone:
+            return _FORCED_GRACE_SECONDS
+        return float(value) if value is not None else 30.0
+
+    def _fail(self, reason: str, message: str) -> None:
+        """The node itself fails the pod."""
+        self._failed = (reason, message)
+        self.event("Warning", reason, message)
+        self._changed.set()
+
+    def event(self, kind: str, reason: str, message: str) -> None:
+        """Write an event about the pod; nobody waits for it."""
+        self._spawn(self.agent.cluster.event(self.pod, self.node.name, kind, reason, message))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def view(self) -> PodView:
+        """The pod as its containers leave it."""
+        unstarted = [status.ContainerView(c["name"], c["image"]) for c in self.pod["spec"]["containers"]]
+        return PodView(
+            init=tuple(worker.view for worker in self.init),
+            containers=tuple(worker.view for worker in self.containers) or tuple(unstarted),
+            pod_ip=self._record.pod_ip if self._record else "",
+            host_ip=self.agent.config.node_address(self.node.name),
+            start_time=self._start_time,
+            failed=self._failed,
+            ended=self._ended,
+        )
+
+    async def _publish_changes(self) -> None:
+        """Write the status whenever it changed, and again until it could be written."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._publish()
+            except (NotFound, Conflict):
+                continue
+            except ApiError as error:
+                logger.warning("status of pod %s: %s", self.pod["metadata"]["name"], error)
+                await asyncio.sleep(_WRITE_RETRY_SECONDS)
+                self._changed.set()
+
+    async def _publish(self) -> None:
+        """Write the status when it differs from the last one written."""
+        view = self.view()
+        wanted = status.pod_status(self.pod, view, time.time())
+        if wanted == self._sent:
+            return
+        metadata = self.pod["metadata"]
+        patch = {"metadata": {"uid": self.uid}, "status": wanted}
+        await self.agent.cluster.client.patch(POD, metadata["namespace"], metadata["name"], patch, subresource="status")
+        self._sent = wanted
+        if status.phase(view, self.pod["spec"].get("restartPolicy", "Always")) in ("Succeeded", "Failed"):
+            self.agent.gpus_taken.get(self.node.name, {}).pop(self.uid, None)
+
+    async def _finish(self) -> None:
+        """Report the end, remove the object, give everything back."""
+        self._ended = True
+        # Before the object goes: the scheduler may bind the next pod the moment it does.
+        self.agent.gpus_taken.get(self.node.name, {}).pop(self.uid, None)
+        metadata = self.pod["metadata"]
+        while not self._gone:
+            try:
+                if not status.is_terminal(self.pod.get("status") or {}):
+                    with contextlib.suppress(NotFound, Conflict):
+                        await self._publish()
+                await self.agent.cluster.client.delete(
+                    POD, metadata["namespace"], metadata["name"], uid=self.uid, grace_period_seconds=0
+                )
+                break
+            except Conflict:
+                break
+            except ApiError as error:
+                logger.warning("deletion of pod %s: %s", metadata["name"], error)
+                await asyncio.sleep(_WRITE_RETRY_SECONDS)
+        if self._record is not None:
+            self.agent.addresses_taken.discard(self._record.pod_ip)
+        pod_record.forget(self.agent.config.state_directory, self.uid)
