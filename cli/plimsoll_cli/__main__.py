@@ -57,18 +57,18 @@ def plimsoll() -> None:
 def main() -> None:
     """Entry point: a `CommandError` becomes one line on stderr and its exit code."""
     try:
-        plimsoll(standalone_mode=False)
+        # Without standalone mode click returns the code that a subcommand left with.
+        code = plimsoll(standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as leave:
-        sys.exit(leave.exit_code)
     except CommandError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ _LOG_EVERY_SECONDS: Final = 5.0
 @click.option("--engine", type=click.Choice(["simulated", "vllm"]), default="simulated", show_default=True)
 @click.option("--trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Replay this trace (CSV).")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), default=Path("out/demo/report.html"))
-@click.option("--seed", default=7, show_default=True, help="Seed of the traffic.")
+@click.option("--seed", default=11, show_default=True, help="Seed of the traffic.")
 def demo(engine: str, trace: Path | None, report: Path, seed: int) -> None:
     """Watch a service sized, served, loaded and scaled on this machine.
 

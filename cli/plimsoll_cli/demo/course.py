@@ -49,7 +49,7 @@ class CourseOptions:
     name: str
     ready_within: float = 90.0
     scale_in_within: float = 60.0
-    seed: int = 7
+    seed: int = 11
     context: int = 4096
     length_factor: float = 1.0
     highest_load_line: float = 12.0
