@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
 
 import kopf
 
 from plimsoll_kube.connection import NoClusterError
 from plimsoll_kube.resources import Resource
 from plimsoll_operator import events
+from plimsoll_operator.event_source import Enqueue
 from plimsoll_operator.logs import log_json
 from plimsoll_operator.process import OperatorProcess
-from plimsoll_operator.reconciler import Key
 from plimsoll_operator.settings import Settings, parse_settings
 
 logger = logging.getLogger("plimsoll_operator")
@@ -23,9 +22,7 @@ logger = logging.getLogger("plimsoll_operator")
 class KopfEvents:
     """kopf as the process's event source."""
 
-    async def run(
-        self, enqueue: Callable[[Key, float], None], settings: Settings, started: asyncio.Event, *, monitors: bool
-    ) -> None:
+    async def run(self, enqueue: Enqueue, settings: Settings, started: asyncio.Event, *, monitors: bool) -> None:
         """Watch until cancelled, or until kopf gives up."""
         await kopf.operator(
             registry=events.registry(enqueue, settings.kubeconfig, monitors=monitors),

@@ -39,6 +39,15 @@ class Actuator:
         seed = LLM_SERVICE.manifest(observed.namespace, observed.name, metadata=identity, spec={"replicas": replicas})
         await self._api.apply(seed, field_manager=FieldManager.OPERATOR_SEED, force=False)
 
+    async def create(self, children: list[Manifest], replicas: int) -> None:
+        """Apply the children of a service that should have none yet.
+
+        Raises:
+            InvalidSpecError, BlockedError, ApiError: as `apply` does.
+        """
+        for child in children:
+            await self._create(_with_replicas(child, replicas))
+
     async def apply(self, observed: Observed, children: list[Manifest], replicas: int) -> dict[ChildKey, Manifest]:
         """Make every child what it should be and return the live children.
 
@@ -74,7 +83,7 @@ class Actuator:
 
     async def _apply_deployment(self, child: Manifest, before: Manifest | None, replicas: int) -> Manifest:
         if before is None:
-            before = await self._create({**child, "spec": {**child["spec"], "replicas": replicas}})
+            before = await self._create(_with_replicas(child, replicas))
         # First the owner of the replicas, then an apply that no longer mentions them: never neither.
         if before["spec"].get("replicas") != replicas or not _owns_replicas(before):
             before = await self._api.apply(
@@ -118,6 +127,13 @@ class Actuator:
         else:
             self._settled.pop(uid, None)
         return applied
+
+
+def _with_replicas(child: Manifest, replicas: int) -> Manifest:
+    """A child as it is first written: a Deployment with its replicas, so that it never has another number of pods."""
+    if child["kind"] != DEPLOYMENT.kind:
+        return child
+    return {**child, "spec": {**child["spec"], "replicas": replicas}}
 
 
 def _hash_of(child: Manifest) -> str:

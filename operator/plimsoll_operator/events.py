@@ -7,7 +7,6 @@ a reconcile reads everything again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,11 +15,9 @@ import kopf
 from plimsoll_api import names
 from plimsoll_kube.credentials import read_credentials
 from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, POD, POD_MONITOR, Resource
+from plimsoll_operator.event_source import Enqueue
 from plimsoll_operator.manifests.children import CHILD_RESOURCES
 from plimsoll_operator.reconciler import Key
-
-Enqueue = Callable[[Key, float], None]
-"""Told a key and the seconds after which it is due."""
 
 CHANGE_DELAY_S: Final = 0.3
 """For pods and Deployments, whose changes come in bursts: one reconcile then sees all of them."""
@@ -52,7 +49,7 @@ def registry(enqueue: Enqueue, kubeconfig: Path | None, *, monitors: bool) -> ko
     async def service_changed(event: Any, **_: Any) -> None:
         item = event["object"]
         if seen.news(event["type"], item):
-            enqueue((item["metadata"]["namespace"], item["metadata"]["name"]), 0.0)
+            enqueue((item["metadata"]["namespace"], item["metadata"]["name"]), urgent=True)
 
     def watch(resource: Resource, delay: float) -> None:
         @kopf.on.event(*_selector(resource), registry=handlers, id=resource.plural)

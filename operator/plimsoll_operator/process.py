@@ -10,14 +10,15 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from typing import Any, Final
 
 from plimsoll_kube.client import KubeApi, KubeClient
 from plimsoll_kube.errors import ApiError
 from plimsoll_kube.events import EventRecorder
 from plimsoll_kube.lease import Leadership, LeadershipLostError, LeaseTerms
-from plimsoll_kube.resources import LLM_SERVICE, POD_MONITOR, Resource
+from plimsoll_kube.resources import LLM_SERVICE, POD_MONITOR
+from plimsoll_operator.event_source import EventSource
 from plimsoll_operator.liveness import Liveness, Vitals
 from plimsoll_operator.metrics import Metrics
 from plimsoll_operator.ports import serve_health, serve_metrics
@@ -37,28 +38,6 @@ FINISH_S: Final = 20.0
 
 WAIT_FOR_API_S: Final = 2.0
 """Between looks at an API server that is away, or that does not know LLMServices yet."""
-
-
-class EventSource(Protocol):
-    """Where changes come from: kopf, behind three functions of `plimsoll_operator.events`."""
-
-    def run(
-        self, enqueue: Callable[[Key, float], None], settings: Settings, started: asyncio.Event, *, monitors: bool
-    ) -> Coroutine[Any, Any, None]:
-        """Watch until cancelled."""
-        ...
-
-    def watched(self, *, monitors: bool) -> tuple[Resource, ...]:
-        """What it watches."""
-        ...
-
-    def running(self) -> set[str]:
-        """Names of the watchers that run."""
-        ...
-
-    def name_of(self, resource: Resource) -> str:
-        """The name of a resource's watcher."""
-        ...
 
 
 class OperatorProcess:

@@ -40,7 +40,7 @@ class Outcome:
     """How a reconcile ended.
 
     Attributes:
-        result: `reconciled`, `refused`, `blocked` or `gone`; a low-cardinality label.
+        result: `created`, `reconciled`, `refused`, `blocked` or `gone`; a low-cardinality label.
         requeue_after: seconds until it should run again by itself; None waits for a change or the resync.
         ready: replicas that serve; None when there is no service.
         wanted: replicas wanted; None when nobody has said.
@@ -71,6 +71,7 @@ class Reconciler:
         self._actuator = Actuator(api)
         self._fleet = FleetReader(api)
         self._monitoring = MonitoringApi(api)
+        self._begun: set[Key] = set()
 
     async def reconcile(self, key: Key) -> Outcome:
         """Reconcile one service.
@@ -81,10 +82,34 @@ class Reconciler:
         service = await self._api.get(LLM_SERVICE, *key)
         if service is None or "deletionTimestamp" in service["metadata"]:
             return Outcome("gone")  # owner references and garbage collection do the rest
+        if not service.get("status") and key not in self._begun:
+            self._begun.add(key)
+            if await self._create_children(service):
+                return Outcome("created", requeue_after=0.0)
+        self._begun.discard(key)
         observed = await observe(self._api, service, monitors=await self._monitoring.served())
         situation, spec, error = await self._act(observed)
         await self._report(observed, spec, situation)
         return Outcome(_result(error), _requeue(error, situation), situation.ready, situation.wanted)
+
+    async def _create_children(self, service: Manifest) -> bool:
+        """The short way for a service that nobody has looked at: its children at once, everything else afterwards.
+
+        A burst of new services is served in the order that matters to people. What is applied is what a full reconcile
+        would apply, so that one that was cut short goes on from here. False leaves everything to a full reconcile.
+        """
+        observed = Observed(service, {}, ())
+        try:
+            spec = parse_spec(service)
+            if spec.paused:
+                return False
+            recommendation = await self._recommendation(observed, spec)
+            inputs = await self._inputs(observed, spec, recommendation)
+            wanted = first_replicas(spec, recommendation, None) if spec.replicas is None else spec.replicas
+            await self._actuator.create(children_of(inputs), wanted)
+        except ReconcileError:
+            return False
+        return True
 
     async def _act(self, observed: Observed) -> tuple[Situation, LLMServiceSpec | None, ReconcileError | None]:
         """Everything but the status: what is true afterwards, the spec, and what stood in the way."""
@@ -128,7 +153,16 @@ class Reconciler:
         if wanted is None:
             wanted = first_replicas(spec, recommendation, observed.deployment)
             await self._actuator.seed_replicas(observed, wanted)
-        inputs = ServiceInputs(
+        inputs = await self._inputs(observed, spec, recommendation)
+        children = children_of(inputs)
+        live = await self._actuator.apply(observed, children, wanted)
+        await self._actuator.prune(observed, children)
+        return replace(situation, wanted=wanted, deployment=live[DEPLOYMENT.kind, inputs.engine_name])
+
+    async def _inputs(
+        self, observed: Observed, spec: LLMServiceSpec, recommendation: RecommendationStatus
+    ) -> ServiceInputs:
+        return ServiceInputs(
             namespace=observed.namespace,
             name=observed.name,
             uid=observed.service["metadata"]["uid"],
@@ -138,10 +172,6 @@ class Reconciler:
             scrape_interval=self._settings.scrape_interval,
             monitors=await self._monitoring.served(),
         )
-        children = children_of(inputs)
-        live = await self._actuator.apply(observed, children, wanted)
-        await self._actuator.prune(observed, children)
-        return replace(situation, wanted=wanted, deployment=live[DEPLOYMENT.kind, inputs.engine_name])
 
     async def _report(self, observed: Observed, spec: LLMServiceSpec | None, situation: Situation) -> None:
         """Write the status when it changed, and tell people about transitions."""
