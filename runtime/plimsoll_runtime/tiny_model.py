@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from plimsoll_runtime.vllm_environment import VllmEnvironment
@@ -74,7 +74,7 @@ def ensure(environment: VllmEnvironment) -> Path:
 def write(directory: Path) -> None:
     """Write model, tokenizer and chat template. Runs with the packages of vLLM's environment."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM  # type: ignore[import-not-found]
 
     torch.manual_seed(SEED)
     config = LlamaConfig(
@@ -94,9 +94,9 @@ def write(directory: Path) -> None:
     _tokenizer().save_pretrained(directory)
 
 
-def _tokenizer():  # type: ignore[no-untyped-def]
+def _tokenizer() -> Any:
     """Characters are tokens: the printable ones of Latin scripts, then fillers up to the vocabulary."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers  # type: ignore[import-not-found]
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "</s>", "<unk>"]
