@@ -19,7 +19,7 @@ from rich.table import Table
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import binaries, pins, progress, supervisor
 from plimsoll_cli.sandbox.fleet import Standing
-from plimsoll_cli.sandbox.options import OPTIONAL_COMPONENTS, NodeShape, SandboxOptions, parse_node
+from plimsoll_cli.sandbox.options import DEFAULT_NODES, OPTIONAL_COMPONENTS, SandboxOptions, parse_node
 from plimsoll_cli.sandbox.sandbox import BINARIES
 from plimsoll_cli.sandbox.state import RunningSandbox, running_names
 
@@ -41,7 +41,7 @@ def sandbox() -> None:
     "nodes",
     multiple=True,
     metavar="gpu=PRODUCT:COUNT[,name=..][,cpu=..][,memory=..]",
-    help="A machine; repeat for more. Default: one with 8 NVIDIA-H100-80GB-HBM3.",
+    help="A machine; repeat for more. Default: 8 NVIDIA-L40S, and 8 NVIDIA-H100-80GB-HBM3.",
 )
 @click.option("--engine", type=click.Choice(["simulated", "vllm"]), default="simulated", show_default=True)
 @click.option("--scrape-interval", default=5.0, show_default=True, help="Seconds between two scrapes.")
@@ -70,7 +70,7 @@ def up(
         without=frozenset(part for part in without.split(",") if part),
         operators=operators,
         detectors=detectors,
-        nodes=tuple(parse_node(node) for node in nodes) or (NodeShape(),),
+        nodes=tuple(parse_node(node) for node in nodes) or DEFAULT_NODES,
     )
     if name in running_names():
         raise CommandError(f"sandbox {name} runs already: `plimsoll sandbox down --name {name}` ends it")

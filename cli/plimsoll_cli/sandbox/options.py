@@ -36,6 +36,10 @@ class NodeShape:
     memory: str = "2Ti"
 
 
+DEFAULT_NODES: Final = (NodeShape("NVIDIA-L40S", 8), NodeShape("NVIDIA-H100-80GB-HBM3", 8))
+"""Two kinds, so that there is something to choose from; both are among the candidates of examples/chat.yaml."""
+
+
 @dataclass(frozen=True)
 class SandboxOptions:
     """Everything that a sandbox's start depends on.
@@ -55,7 +59,7 @@ class SandboxOptions:
     """
 
     name: str = "default"
-    nodes: tuple[NodeShape, ...] = (NodeShape(),)
+    nodes: tuple[NodeShape, ...] = DEFAULT_NODES
     engine: Engine = "simulated"
     scrape_interval: float = 5.0
     detector_interval: float = 5.0

@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.api_server, pytest.mark.slow, pytest.mark.xdist_group(
 
 WITHOUT = "--without=operator,detector,node-agent"
 DEADLINE_SECONDS = 30.0
+POD_SECONDS = "3217"
+"""How long the pod of a test sleeps: longer than any test, and a number to know it by."""
 MONITOR = """
 apiVersion: monitoring.coreos.com/v1
 kind: PodMonitor
@@ -106,6 +108,23 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+def pod_process(folder: Path) -> int:
+    """Process id of the sleeping pod of the sandbox in `folder`."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if (
+            b"sleep" in arguments[0]
+            and arguments[1:2] == [POD_SECONDS.encode()]
+            and f"{MARKER}={folder}".encode() in environment
+        ):
+            return int(entry.name)
+    raise AssertionError("the pod runs no process")
+
+
 def bystander(folder: Path) -> subprocess.Popen[bytes]:
     """A process that carries the sandbox's marker but is nobody's child in it: like a pod that lost its agent."""
     marked = {**os.environ, MARKER: str(folder)}
@@ -140,17 +159,20 @@ def test_up_status_exec_logs_down(cli: Cli) -> None:
 
 
 def test_kill_9_of_the_supervisor_leaves_nothing(cli: Cli) -> None:
-    """Components by the kernel's signal, everything else that carries the marker by the guard."""
-    cli("up", "--name", "killed", WITHOUT)
+    """Components by the kernel's signal, pods by their shim, everything else that carries the marker by the guard."""
+    cli("up", "--name", "killed", "--without=operator,detector")
+    cli("exec", "--name", "killed", "kubectl", "run", "sleeper", "--image=localhost/any", "--", "sleep", POD_SECONDS)
+    cli("exec", "--name", "killed", "kubectl", "wait", "pod/sleeper", "--for=condition=Ready", "--timeout=30s")
     status = cli.status("killed")
     handles = [os.pidfd_open(component["pid"]) for component in status["components"]]
+    handles.append(os.pidfd_open(pod_process(cli.folder("killed"))))
     with bystander(cli.folder("killed")) as stray:
         handles.append(os.pidfd_open(stray.pid))
         assert not select.select(handles, [], [], 0)[0], "control: all are alive before"
         os.kill(status["pid"], signal.SIGKILL)
         assert all_end(handles)
     until(lambda: processes_of(cli.folder("killed")) == [])
-    cli("up", "--name", "killed", WITHOUT)
+    cli("up", "--name", "killed", WITHOUT)  # what it left in its folder is no obstacle
 
 
 def test_ctrl_c_while_starting_leaves_nothing(cli: Cli) -> None:
