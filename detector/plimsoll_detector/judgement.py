@@ -77,8 +77,10 @@ def judge(
         demand = demands.assess(observation, policy.load_line, remembered.line_ratio, remembered.startup)
     diagnosis, diagnosis_state = diagnose(Context(observation, demand, current or 0), memory.diagnosis, now)
     patience = max(policy.scale_in_stabilization, policy.window)
-    writer = ownership.replicas_writer(managed_fields)
-    owned, ownership_state = ownership.judge(writer, remembered.ownership, remembered.acted_at, patience, now)
+    owner = ownership.foreign_manager(managed_fields)
+    owned, ownership_state = ownership.judge(
+        owner, current or 0, remembered.ownership, remembered.acted_at, patience, now
+    )
     before = replace(remembered, ownership=ownership_state)
     decision, after = decide(current, observation, demand, diagnosis.kind, owned, policy, before, now)
     if demand is not None and policy.load_line is not None:

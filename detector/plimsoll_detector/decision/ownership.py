@@ -15,8 +15,7 @@ over. A contender that stays costs one write of ours per that time; one that was
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -37,14 +36,17 @@ AUTOMATIC_MANAGERS: Final = frozenset({"kube-controller-manager", "keda-operator
 
 @dataclass(frozen=True)
 class Writer:
-    """Who wrote `spec.replicas` last.
+    """Somebody else who set `spec.replicas`.
 
     Attributes:
-        manager: its field manager.
-        at: when, in seconds since the epoch (to the second: that is how the API server keeps it).
+        manager: their field manager.
+        replicas: what they set.
+        at: when that was first seen, in seconds since the epoch. The API server keeps no time of a write through
+            `/scale` of a custom resource (kube-apiserver 1.36), so it is this detector's own.
     """
 
     manager: str
+    replicas: int
     at: float
 
 
@@ -61,7 +63,7 @@ class OwnershipState:
     """What is remembered of foreign writes.
 
     Attributes:
-        seen: the newest foreign write known.
+        seen: the newest one.
         strikes: times at which a decision of ours was overwritten, oldest first.
     """
 
@@ -75,44 +77,55 @@ class Ownership:
 
     standing: Standing = Standing.FREE
     writer: Writer | None = None
-    until: float | None = None
 
 
-def replicas_writer(managed_fields: Iterable[Mapping[str, Any]]) -> Writer | None:
-    """The newest manager of `spec.replicas` among an object's `metadata.managedFields`; None when nobody owns it."""
-    writers = [
-        Writer(str(entry.get("manager", "")), datetime.fromisoformat(entry["time"]).timestamp())
+def foreign_manager(managed_fields: Iterable[Mapping[str, Any]]) -> str | None:
+    """Who else owns `spec.replicas`, by an object's `metadata.managedFields`.
+
+    Returns:
+        None when nobody does, or we do, too: then the number is ours as much as theirs. A controller that scales
+        before anybody else.
+    """
+    managers = {
+        str(entry.get("manager", ""))
         for entry in managed_fields
-        if "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {}) and entry.get("time")
-    ]
-    # When two managers wrote the same number both own it; ours wins a tie of the same second.
-    return max(writers, key=lambda writer: (writer.at, writer.manager in OUR_MANAGERS), default=None)
+        if "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+    }
+    if not managers or managers & OUR_MANAGERS:
+        return None
+    return min(managers, key=lambda manager: (manager not in AUTOMATIC_MANAGERS, manager))
 
 
 def judge(
-    writer: Writer | None, state: OwnershipState, acted_at: float | None, patience: float, now: float
+    manager: str | None,
+    replicas: int,
+    state: OwnershipState,
+    acted_at: float | None,
+    patience: float,
+    now: float,
 ) -> tuple[Ownership, OwnershipState]:
-    """What the newest writer means, and what to remember.
+    """What the present owner of `spec.replicas` means, and what to remember.
 
     Args:
-        writer: newest writer of `spec.replicas`.
+        manager: who else owns it; None when it is ours or nobody's.
+        replicas: its value.
         state: what is remembered.
-        acted_at: when this detector last wrote; None if never.
+        acted_at: when this detector last wrote it; None if never.
         patience: seconds for which a person's number is left alone.
         now: seconds since the epoch.
     """
     strikes = tuple(at for at in state.strikes if now - at < CONTENTION_SECONDS)
-    if writer is None or writer.manager in OUR_MANAGERS:
-        return Ownership(), replace(state, strikes=strikes)
-    # The API server keeps whole seconds: a write of the same second came after the one it overwrote.
-    overwrote = acted_at is not None and int(acted_at) <= writer.at
-    if writer != state.seen and overwrote and now - writer.at < CONTENTION_SECONDS:
-        strikes = (*strikes, writer.at)
-    remembered = OwnershipState(writer, strikes)
-    quiet_at = writer.at + CONTENTION_SECONDS
-    contender = writer.manager in AUTOMATIC_MANAGERS or len(strikes) >= STRIKES
-    if contender and now < quiet_at:
-        return Ownership(Standing.CONTENDED, writer, quiet_at), remembered
-    if now < writer.at + patience:
-        return Ownership(Standing.OBEYED, writer, writer.at + patience), remembered
-    return Ownership(Standing.FREE, writer), remembered
+    if manager is None:
+        return Ownership(), OwnershipState(state.seen, strikes)
+    seen = state.seen
+    overwrote = acted_at is not None and (seen is None or acted_at > seen.at)
+    if seen is None or overwrote or (seen.manager, seen.replicas) != (manager, replicas):
+        seen = Writer(manager, replicas, now)
+        strikes = (*strikes, now) if overwrote else strikes
+    state = OwnershipState(seen, strikes)
+    contender = manager in AUTOMATIC_MANAGERS or len(strikes) >= STRIKES
+    if contender and now - seen.at < CONTENTION_SECONDS:
+        return Ownership(Standing.CONTENDED, seen), state
+    if now - seen.at < patience:
+        return Ownership(Standing.OBEYED, seen), state
+    return Ownership(Standing.FREE, seen), state

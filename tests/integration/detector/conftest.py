@@ -26,8 +26,8 @@ from plimsoll_cli.sandbox.kubectl import Kubectl
 from plimsoll_cli.sandbox.processes import Component, Process
 
 SCRAPE_SECONDS = 1
-WINDOW = "8s"
-INTERVAL = "1s"
+WINDOW = "6s"
+INTERVAL = "500ms"
 PATIENCE_SECONDS = 45.0
 
 
