@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plimsoll_cli.sandbox.control_plane import CONTROLLER_MANAGER, ORDER, ControlPlane
+from plimsoll_cli.sandbox.control_plane import ORDER, ControlPlane
 from plimsoll_cli.sandbox.kubectl import Kubectl
 from plimsoll_cli.sandbox.node.container_process import end_all
 from plimsoll_cli.sandbox.processes import log_end
@@ -88,7 +88,13 @@ class Agent:
         seen = self.log.read_text().count('"event": "ready"') if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "plimsoll_cli.sandbox.node", f"--kubeconfig={self.kubeconfig}", f"--config={file}"],
+                [
+                    sys.executable,
+                    "-m",
+                    "plimsoll_cli.sandbox.node",
+                    f"--kubeconfig={self.kubeconfig}",
+                    f"--config={file}",
+                ],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
@@ -149,8 +155,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver, kube-controller-manager and kube-scheduler."""
     with ControlPlane.start(tmp_path_factory.mktemp("cluster"), components=ORDER) as plane:
         yield plane
-        if CONTROLLER_MANAGER in plane.processes:
-            assert plane.processes[CONTROLLER_MANAGER].exit_code is None
 
 
 @pytest.fixture(scope="session")
@@ -170,6 +174,31 @@ def agent(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> It
     while (left := containers_running(agent.state)) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     assert not left
+
+
+@pytest.fixture
+def new_agent() -> Callable[[ControlPlane, Path, str], Agent]:
+    """Makes an agent with one node of its own, on addresses of its own."""
+
+    def make(plane: ControlPlane, directory: Path, node: str) -> Agent:
+        agent = make_agent(plane, directory)
+        block = plane.layout.block
+        agent.overrides = {
+            "nodes": [{"name": node}],
+            "pod_cidr": block.pod_cidr.replace(".0.0/16", ".128.0/17"),
+            "kubelet_certificate": None,
+            "kubelet_key": None,
+            "front": False,
+        }
+        return agent
+
+    return make
+
+
+@pytest.fixture
+def running() -> Callable[[Path], list[int]]:
+    """Processes that belong to a state directory."""
+    return containers_running
 
 
 class Space:

@@ -34,6 +34,9 @@ class AgentContext:
         cluster: the API server.
         session: for HTTP probes and hooks.
         api_url: the API server's address, for KUBERNETES_SERVICE_HOST and _PORT.
+        addresses_taken: pod addresses in use.
+        gpus_taken: node to pod uid to the GPU indices it holds.
+        ending: uids of pods whose objects are gone and whose processes still end.
     """
 
     config: AgentConfig
@@ -42,6 +45,7 @@ class AgentContext:
     api_url: str
     addresses_taken: set[str] = field(default_factory=set)
     gpus_taken: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    ending: set[str] = field(default_factory=set)
     _next_address: int = 256
 
     @property

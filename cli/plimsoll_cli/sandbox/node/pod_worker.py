@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 _FORCED_GRACE_SECONDS: Final = 1.0
 """For a pod whose object is gone already: nobody waits for it, but SIGTERM comes first."""
 _WRITE_RETRY_SECONDS: Final = 1.0
+_ADMISSION_POLL_SECONDS: Final = 0.05
 
 
 class PodWorker:
@@ -64,6 +65,7 @@ class PodWorker:
     def forget(self) -> None:
         """The pod's object is gone."""
         self._gone = True
+        self.agent.ending.add(self.uid)
         self._deleting.set()
         self._spawn(self._stop_all(_FORCED_GRACE_SECONDS))
 
@@ -83,7 +85,7 @@ class PodWorker:
         publishing = asyncio.create_task(self._publish_changes())
         try:
             if not status.is_terminal(self.pod.get("status") or {}):
-                if self._admit():
+                if await self._admit():
                     living = asyncio.create_task(self._live())
                     deleting = asyncio.create_task(self._deleting.wait())
                     await asyncio.wait((living, deleting), return_when=asyncio.FIRST_COMPLETED)
@@ -99,16 +101,14 @@ class PodWorker:
                 await publishing
         await self._finish()
 
-    def _admit(self) -> bool:
+    async def _admit(self) -> bool:
         """Give the pod its place, or fail it with the reason."""
         if refused := refusal.unsupported(self.pod):
             self._fail("UnsupportedBySandbox", "; ".join(refused))
             return False
         if self._record is None:
-            taken = self.agent.gpus_taken.setdefault(self.node.name, {})
-            held = [index for indices in taken.values() for index in indices]
             try:
-                assigned = gpus.assign(self.pod, self.node.gpus, held)
+                assigned = await self._assign_gpus()
             except gpus.NotEnoughGpusError as error:
                 self._fail("UnexpectedAdmissionError", str(error))
                 return False
@@ -118,7 +118,6 @@ class PodWorker:
                 self.uid, metadata["namespace"], metadata["name"], self.node.name, address, assigned, self._start_time
             )
             pod_record.save(self.agent.config.state_directory, self._record)
-            taken[self.uid] = tuple(index for indices in assigned.values() for index in indices)
         record = self._record
         self._context = PodContext(
             self.agent, self.node, self.pod, self.folder, record.pod_ip, record.gpus, self._changed.set, self.event
@@ -126,6 +125,25 @@ class PodWorker:
         self._make_workers(self._context)
         self._changed.set()
         return True
+
+    async def _assign_gpus(self) -> dict[str, tuple[int, ...]]:
+        """Take GPUs; waits for pods whose objects are gone, which the scheduler no longer counts, but which still end.
+
+        Raises:
+            NotEnoughGpusError: the node has too few, and none is about to be given back.
+        """
+        taken = self.agent.gpus_taken.setdefault(self.node.name, {})
+        while True:
+            held = [index for indices in taken.values() for index in indices]
+            try:
+                assigned = gpus.assign(self.pod, self.node.gpus, held)
+            except gpus.NotEnoughGpusError:
+                if self._deleting.is_set() or not any(taken[uid] for uid in self.agent.ending & set(taken)):
+                    raise
+                await asyncio.sleep(_ADMISSION_POLL_SECONDS)
+                continue
+            taken[self.uid] = tuple({index for indices in assigned.values() for index in indices})
+            return assigned
 
     def _make_workers(self, context: PodContext) -> None:
         """One worker per container; init containers are retried on failure unless the pod never restarts."""
@@ -270,4 +288,5 @@ class PodWorker:
                 await asyncio.sleep(_WRITE_RETRY_SECONDS)
         if self._record is not None:
             self.agent.addresses_taken.discard(self._record.pod_ip)
+        self.agent.ending.discard(self.uid)
         pod_record.forget(self.agent.config.state_directory, self.uid)

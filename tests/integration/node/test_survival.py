@@ -1,0 +1,96 @@
+"""Containers outlive the node agent and never the sandbox."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("node_agent")]
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether a pod is Ready."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restarted_agent_takes_its_containers_up(space: Any, number: signal.Signals) -> None:
+    """Same process, same address, no restart; an exit in between is seen with its code; deletion works."""
+    space.run("p", {"command": ["sh", "-c", "echo $$$$; exec sleep 600"]}, terminationGracePeriodSeconds=1)
+    space.run("q", {"command": ["sh", "-c", "sleep 1; exit 5"]}, restartPolicy="Never")
+    before = space.until("p", is_ready)
+    space.until("q", is_ready)
+    pid = int(space.logs("p"))
+    space.agent.stop(number)
+    time.sleep(1.2)  # q ends while nobody looks
+    assert Path(f"/proc/{pid}").exists()
+    space.agent.start()
+    ended = space.until("q", lambda p: p["status"]["phase"] == "Failed")
+    assert ended["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 5
+    after = space.until("p", is_ready)
+    assert after["status"]["containerStatuses"] == before["status"]["containerStatuses"]
+    assert after["status"]["podIP"] == before["status"]["podIP"]
+    assert int(space.logs("p")) == pid
+    space.kubectl("delete", "pod", "p", "-n", space.name, "--wait=false")
+    space.until_gone("p")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_pod_deleted_while_no_agent_ran_is_ended(space: Any) -> None:
+    """Its object is gone by force; the next agent finds the process and kills it."""
+    space.run("p", {"command": ["sh", "-c", "echo $$$$; exec sleep 600"]})
+    space.until("p", is_ready)
+    pid = int(space.logs("p"))
+    space.agent.stop()
+    space.kubectl("delete", "pod", "p", "-n", space.name, "--grace-period=0", "--force")
+    assert Path(f"/proc/{pid}").exists()
+    space.agent.start()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_nothing_outlives_the_supervisor(
+    cluster: Any, tmp_path: Path, new_agent: Callable[..., Any], running: Callable[[Path], list[int]]
+) -> None:
+    """kill -9 of the supervisor ends every container at once, with the agent alive or dead."""
+    agent = new_agent(cluster, tmp_path, "lonely-0")
+    agent.supervisor = subprocess.Popen(["sleep", "infinity"])
+    try:
+        agent.start()
+        name = f"lonely-{tmp_path.name[-6:]}".replace("_", "-")
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "nodeName": "lonely-0",
+                "automountServiceAccountToken": False,
+                "containers": [
+                    {"name": "c", "image": "busybox:1", "command": ["sh", "-c", "setsid sleep 600 & sleep 600"]}
+                ],
+            },
+        }
+        import yaml
+
+        cluster.kubectl.apply(yaml.safe_dump(manifest))
+        cluster.kubectl("wait", f"pod/{name}", "-n", "default", "--for=condition=Ready", "--timeout=15s")
+        agent.stop(signal.SIGKILL)
+        assert running(agent.state)
+    finally:
+        agent.supervisor.send_signal(signal.SIGKILL)
+        agent.supervisor.wait()
+        agent.stop()
+    deadline = time.monotonic() + 5
+    while left := running(agent.state):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+    cluster.kubectl("delete", "pod", name, "-n", "default", "--grace-period=0", "--force")
+    cluster.kubectl("delete", "node", "lonely-0")
