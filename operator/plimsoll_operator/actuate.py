@@ -60,15 +60,15 @@ class Actuator:
             ApiError: the API server refuses or cannot be reached.
         """
         live: dict[ChildKey, Manifest] = dict(observed.children)
+        blocked: list[BlockedError] = []
         for child in children:
             key = (child["kind"], child["metadata"]["name"])
-            before = live.get(key)
-            if child["kind"] == DEPLOYMENT.kind:
-                live[key] = await self._apply_deployment(child, before, replicas)
-            elif before is None:
-                live[key] = await self._create(child)
-            elif self._differs(child, before):
-                live[key] = await self._update(child)
+            try:
+                live[key] = await self._apply_child(child, live.get(key), replicas)
+            except BlockedError as error:  # the children do not depend on one another
+                blocked.append(error)
+        if blocked:
+            raise blocked[0]
         return live
 
     async def prune(self, observed: Observed, children: list[Manifest]) -> None:
@@ -80,6 +80,13 @@ class Actuator:
                 continue
             await self._api.delete(resource_of(child), metadata["namespace"], metadata["name"], uid=metadata.get("uid"))
             self._settled.pop(metadata.get("uid", ""), None)
+
+    async def _apply_child(self, child: Manifest, before: Manifest | None, replicas: int) -> Manifest:
+        if child["kind"] == DEPLOYMENT.kind:
+            return await self._apply_deployment(child, before, replicas)
+        if before is None:
+            return await self._create(child)
+        return await self._update(child) if self._differs(child, before) else before
 
     async def _apply_deployment(self, child: Manifest, before: Manifest | None, replicas: int) -> Manifest:
         if before is None:
