@@ -194,7 +194,12 @@ class FakeKube:
         field_manager: str = "",
     ) -> Manifest:
         manifest = resource.manifest(namespace, name, **patch)
-        return self._write("patch", manifest, field_manager, lambda: self._merge(manifest, "", True, subresource))
+        return self._write(
+            "patch",
+            manifest,
+            field_manager,
+            lambda: self._merge(manifest, f"patch-{len(self.calls)}", True, subresource),
+        )
 
     async def delete(
         self,

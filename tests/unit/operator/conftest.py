@@ -74,7 +74,7 @@ def recommended() -> Callable[..., RecommendationStatus]:
     return recommendation
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def inputs() -> Callable[..., ServiceInputs]:
     """`inputs({"paused": True}, tensor_parallel_size=2)`: what children are made from."""
 
