@@ -28,6 +28,7 @@ from plimsoll_detector.decision.policy import (
     SCALE_OUT_UTILIZATION,
     Policy,
 )
+from plimsoll_detector.decision.stabilization import Recommendations
 from plimsoll_detector.decision.state import DecisionState
 from plimsoll_detector.observation import Observation
 from plimsoll_detector.wording import significant
@@ -125,7 +126,7 @@ def decide(
         return held or _hold(current, Reason.NO_LOAD_LINE, "there is no load line to hold the demand against"), state
     state = _remember(current, observation, demand, policy, state, now)
     if ownership.writer is not None and ownership.standing is Standing.OBEYED:
-        patience = format_duration(max(policy.scale_in_stabilization, policy.window))
+        patience = format_duration(_patience(policy))
         message = f"{ownership.writer.manager} set {current} replicas: left alone for {patience}"
         return _hold(current, Reason.OBEYED, message), state
     return _by_demand(current, observation, demand, kind, policy, state, now), state
@@ -209,14 +210,19 @@ def _remember(
         startup=min(startup, policy.startup_timeout),
         idle_since=None if observation.busy else idle_since,
     )
-    recommendations = state.recommendations.add(
-        now,
-        _out_target(current, demand, policy, state, now),
-        _replicas_for(demand.total, SCALE_IN_UTILIZATION),
-        policy.interval,
-        max(policy.scale_in_stabilization, policy.scale_out_stabilization, policy.window),
+    out, into = state.recommendations.out, state.recommendations.into
+    wanted_out = _out_target(current, demand, policy, state, now)
+    wanted_in = _replicas_for(demand.total, SCALE_IN_UTILIZATION)
+    recommendations = Recommendations(
+        out.add(now, wanted_out, min, policy.interval, policy.scale_out_stabilization),
+        into.add(now, wanted_in, max, policy.interval, _patience(policy)),
     )
     return replace(state, recommendations=recommendations)
+
+
+def _patience(policy: Policy) -> float:
+    """Seconds that a surplus must have lasted: one window at the least, for that is what a measurement is of."""
+    return max(policy.scale_in_stabilization, policy.window)
 
 
 def _replicas_for(need: float, utilization: float) -> int:
@@ -251,8 +257,8 @@ def _by_demand(
     if _may_stop(policy, observation, state, now):
         message = f"no request for {format_duration(policy.scale_to_zero_after or 0.0)}"
         return Decision(current, 0, 0, Reason.SCALE_TO_ZERO, message)
-    latest = state.recommendations.slots[-1]
-    out = _replicas_for(demand.flow, SCALE_OUT_UTILIZATION) if _sick(kind) else latest.least_out
+    flow_only = _replicas_for(demand.flow, SCALE_OUT_UTILIZATION)
+    out = flow_only if _sick(kind) else _out_target(current, demand, policy, state, now)
     into = _replicas_for(demand.total, SCALE_IN_UTILIZATION)
     if out > current:
         return _scale_out(current, out, demand, policy, state, now)
@@ -302,7 +308,7 @@ def _scale_out(current: int, wanted: int, demand: Demand, policy: Policy, state:
     if not _past_first_window(policy, state, now):
         message = f"{load}, which asks for {wanted}; watching for {format_duration(policy.window)} before acting"
         return _hold(current, Reason.FIRST_WINDOW, message, wanted)
-    lasting = state.recommendations.out(now, policy.scale_out_stabilization)
+    lasting = state.recommendations.out.lasting(now, policy.scale_out_stabilization, min)
     if lasting is None or lasting <= current:
         need = format_duration(policy.scale_out_stabilization)
         return _hold(current, Reason.NEED_NOT_SETTLED, f"{load}, which asks for {wanted}; not yet for {need}", wanted)
@@ -328,14 +334,14 @@ def _scale_in(
     if observation.quality.coverage < 1.0:
         message = f"{load}; not removing any while {len(observation.quality.missing)} replicas have no data"
         return _hold(current, Reason.INCOMPLETE, message, wanted)
-    lasting = state.recommendations.into(now, max(policy.scale_in_stabilization, policy.window))
+    lasting = state.recommendations.into.lasting(now, _patience(policy), max)
     if lasting is None or lasting >= current or not _past_first_window(policy, state, now):
-        surplus = format_duration(policy.scale_in_stabilization)
+        surplus = format_duration(_patience(policy))
         message = f"{load}, which {wanted} could carry; not removing any before that has lasted {surplus}"
         return _hold(current, Reason.SURPLUS_NOT_SETTLED, message, wanted)
     least = current - max(int(current * MOST_REMOVED_SHARE), 1)
     bounded = max(lasting, wanted, lowest, least)
-    message = f"{load}: {wanted} replicas have been enough for {format_duration(policy.scale_in_stabilization)}"
+    message = f"{load}: {wanted} replicas have been enough for {format_duration(_patience(policy))}"
     return Decision(current, wanted, bounded, Reason.SCALE_IN, message)
 
 

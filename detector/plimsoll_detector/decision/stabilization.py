@@ -1,14 +1,15 @@
-"""How long a need or a surplus has lasted: what each direction asked for, over a sliding window. Pure.
+"""How long a need or a surplus has lasted: what one direction asked for, over a sliding window. Pure.
 
 Replicas are added when every decision of the scale-out window asked for more, and removed when every decision of the
 scale-in window would have done with fewer; with a gap in the window the answer is no. (Kubernetes' HPA keeps its
 stabilisation window the same way: the largest recommendation of the window counts for scaling in, the smallest for
-scaling out.)
+scaling out.) Each direction has a trail of its own, so that a long window of one does not blur a short one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 MOST_SLOTS: Final = 60
@@ -16,6 +17,9 @@ MOST_SLOTS: Final = 60
 
 TOLERATED_GAP_INTERVALS: Final = 3.0
 """Ticks that may be missing in a row before the window has a gap: a slow tick is none, an outage is one."""
+
+Cautious = Callable[[int, int], int]
+"""Of two numbers asked for, the one that moves less: `min` for scaling out, `max` for scaling in."""
 
 
 @dataclass(frozen=True)
@@ -25,58 +29,66 @@ class Slot:
     Attributes:
         start: first decision in it, in seconds since the epoch.
         end: last decision in it.
-        least_out: fewest replicas that scaling out asked for.
-        most_in: most replicas that scaling in asked for.
+        replicas: the most cautious number asked for.
         gap: whether decisions are missing before it.
     """
 
     start: float
     end: float
-    least_out: int
-    most_in: int
+    replicas: int
     gap: bool = False
 
 
 @dataclass(frozen=True)
-class Recommendations:
-    """What was asked for lately, oldest first."""
+class Trail:
+    """What one direction asked for lately.
+
+    Attributes:
+        slots: oldest first.
+    """
 
     slots: tuple[Slot, ...] = ()
 
-    def add(self, now: float, out: int, into: int, interval: float, longest: float) -> Recommendations:
-        """With one more decision, and without those no window needs.
+    def add(self, now: float, replicas: int, cautious: Cautious, interval: float, window: float) -> Trail:
+        """With one more decision, and without those the window no longer needs.
 
         Args:
             now: when, in seconds since the epoch.
-            out: replicas that scaling out asks for.
-            into: replicas that scaling in asks for.
+            replicas: what is asked for.
+            cautious: `min` or `max`.
             interval: seconds between two decisions.
-            longest: seconds of the longest window that will be asked for.
+            window: seconds that will be asked about.
         """
-        slots = [slot for slot in self.slots if slot.end >= now - longest - interval]
+        slots = [slot for slot in self.slots if slot.end >= now - window - interval]
         last = slots[-1] if slots else None
         gap = last is not None and now - last.end > interval * TOLERATED_GAP_INTERVALS
-        if last is not None and not gap and now - last.start < longest / MOST_SLOTS:
-            slots[-1] = Slot(last.start, now, min(last.least_out, out), max(last.most_in, into), last.gap)
+        if last is not None and not gap and now - last.start < window / MOST_SLOTS:
+            slots[-1] = Slot(last.start, now, cautious(last.replicas, replicas), last.gap)
         else:
-            slots.append(Slot(now, now, out, into, gap))
-        return Recommendations(tuple(slots))
+            slots.append(Slot(now, now, replicas, gap))
+        return Trail(tuple(slots))
 
-    def out(self, now: float, window: float) -> int | None:
-        """The fewest replicas asked for over a window; None when decisions are missing in it."""
-        return min(slot.least_out for slot in self._within(now, window)) if self._covers(now, window) else None
+    def lasting(self, now: float, window: float, cautious: Cautious) -> int | None:
+        """The most cautious number asked for over a window; None when decisions are missing in it."""
+        if not self.slots or self.slots[-1].end < now or self.slots[0].start > now - window:
+            return None
+        if any(slot.gap and slot.start > now - window for slot in self.slots):
+            return None
+        found = [slot.replicas for slot in self.slots if slot.end >= now - window]
+        result = found[0]
+        for replicas in found[1:]:
+            result = cautious(result, replicas)
+        return result
 
-    def into(self, now: float, window: float) -> int | None:
-        """The most replicas asked for over a window; None when decisions are missing in it."""
-        return max(slot.most_in for slot in self._within(now, window)) if self._covers(now, window) else None
 
-    def _within(self, now: float, window: float) -> list[Slot]:
-        return [slot for slot in self.slots if slot.end >= now - window]
+@dataclass(frozen=True)
+class Recommendations:
+    """What both directions asked for lately.
 
-    def _covers(self, now: float, window: float) -> bool:
-        """Whether decisions were made throughout the window, up to now."""
-        if not self.slots or self.slots[-1].end < now:
-            return False
-        if self.slots[0].start > now - window:
-            return False
-        return not any(slot.gap and slot.start > now - window for slot in self.slots)
+    Attributes:
+        out: replicas that scaling out asks for.
+        into: replicas that scaling in asks for.
+    """
+
+    out: Trail = field(default_factory=Trail)
+    into: Trail = field(default_factory=Trail)

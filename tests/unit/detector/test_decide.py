@@ -188,3 +188,11 @@ def test_incomplete_data_removes_nothing(policy: Policy, observation: Make, cloc
     quality = Quality(age=5.0, coverage=0.95, missing=("pod-7",))
     made = clock(policy, 20).ticks(observation(2.0, 20, quality=quality), 900)
     assert (made.decision.reason, made.decision.bounded) == (Reason.INCOMPLETE, 20)
+
+
+def test_a_long_scale_in_window_does_not_slow_scale_out(policy: Policy, observation: Make, clock: Any) -> None:
+    """Each direction has its own patience."""
+    service = clock(replace(policy, scale_in_stabilization=86_400.0), 2)
+    service.ticks(observation(1.0, 2), 300)
+    service.tick(observation(5.0, 2))
+    assert service.current == 6
