@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("node_agent")]
 
@@ -19,24 +20,40 @@ def is_ready(pod: dict[str, Any]) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
 
 
+def ready_since(pod: dict[str, Any]) -> str:
+    """When a pod became Ready."""
+    return str(next(c["lastTransitionTime"] for c in pod["status"]["conditions"] if c["type"] == "Ready"))
+
+
+def wait_for_end(pid: int, seconds: float = 5.0) -> None:
+    """Wait until a process has ended."""
+    deadline = time.monotonic() + seconds
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restarted_agent_takes_its_containers_up(space: Any, number: signal.Signals) -> None:
     """Same process, same address, no restart; an exit in between is seen with its code; deletion works."""
-    space.run("p", {"command": ["sh", "-c", "echo $$$$; exec sleep 600"]}, terminationGracePeriodSeconds=1)
-    space.run("q", {"command": ["sh", "-c", "sleep 1; exit 5"]}, restartPolicy="Never")
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1, "initialDelaySeconds": 1}
+    probed = {"startupProbe": probe, "readinessProbe": probe, "livenessProbe": probe}
+    space.run("p", {"command": ["sh", "-c", "echo $$$$; exec sleep 600"], **probed}, terminationGracePeriodSeconds=1)
+    space.run("q", {"command": ["sh", "-c", "echo $$$$; sleep 3; exit 5"]}, restartPolicy="Never")
     before = space.until("p", is_ready)
-    space.until("q", is_ready)
-    pid = int(space.logs("p"))
+    pid, ending = int(space.logs("p")), int(space.logs("q"))
     space.agent.stop(number)
-    time.sleep(1.2)  # q ends while nobody looks
+    wait_for_end(ending)  # while nobody looks
     assert Path(f"/proc/{pid}").exists()
     space.agent.start()
     ended = space.until("q", lambda p: p["status"]["phase"] == "Failed")
     assert ended["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 5
     after = space.until("p", is_ready)
+    assert ready_since(after) == ready_since(before)  # it was never unready
     assert after["status"]["containerStatuses"] == before["status"]["containerStatuses"]
     assert after["status"]["podIP"] == before["status"]["podIP"]
     assert int(space.logs("p")) == pid
+    assert int(space.logs("q")) == ending
     space.kubectl("delete", "pod", "p", "-n", space.name, "--wait=false")
     space.until_gone("p")
     assert not Path(f"/proc/{pid}").exists()
@@ -51,10 +68,7 @@ def test_a_pod_deleted_while_no_agent_ran_is_ended(space: Any) -> None:
     space.kubectl("delete", "pod", "p", "-n", space.name, "--grace-period=0", "--force")
     assert Path(f"/proc/{pid}").exists()
     space.agent.start()
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_end(pid)
 
 
 def test_nothing_outlives_the_supervisor(
@@ -78,7 +92,6 @@ def test_nothing_outlives_the_supervisor(
                 ],
             },
         }
-        import yaml
 
         cluster.kubectl.apply(yaml.safe_dump(manifest))
         cluster.kubectl("wait", f"pod/{name}", "-n", "default", "--for=condition=Ready", "--timeout=15s")

@@ -44,7 +44,7 @@ async def serve(kubeconfig: Path, config_file: Path, config: AgentConfig) -> Non
         raise CommandError(str(error), 3) from error
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with client, aiohttp.ClientSession(connector=connector, trust_env=False) as session:
-        config.state_directory.mkdir(parents=True, exist_ok=True)
+        config.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         agent = NodeAgent(AgentContext(config, Cluster(client), session, api_url))
         agent.take_up_records()
         server = KubeletServer(agent)

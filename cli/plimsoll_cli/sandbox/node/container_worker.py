@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from plimsoll_cli.sandbox.node import backoff
-from plimsoll_cli.sandbox.node.container_process import ContainerProcess, Exit, StartError, exit_of, find_again, launch
+from plimsoll_cli.sandbox.node.container_process import (
+    ContainerProcess,
+    Exit,
+    StartError,
+    exit_of,
+    find_again,
+    launch,
+    read_json,
+)
 from plimsoll_cli.sandbox.node.context import PodContext
 from plimsoll_cli.sandbox.node.environment import MissingReferenceError
 from plimsoll_cli.sandbox.node.images import ImageNotFoundError, ProgramNotFoundError, entry_for
@@ -91,7 +99,7 @@ class ContainerWorker:
                 return
             self._show(restarts=self.view.restarts + 1, state=Waiting("ContainerCreating"), last=ended)
 
-    async def stop(self, grace_seconds: float) -> None:
+    def stop(self, grace_seconds: float) -> None:
         """Ask it to end within a grace period; a shorter one may follow. `run` returns when it has."""
         until = time.monotonic() + grace_seconds
         self._stop_at = until if self._stop_at is None else min(self._stop_at, until)
@@ -105,23 +113,44 @@ class ContainerWorker:
         if self._process is not None:
             self._process.let_go()
 
+    def look_back(self) -> bool:
+        """Show what an earlier agent left: its newest run, and how the one before ended; False when there was none."""
+        numbers = [int(folder.name) for folder in self._folder.glob("*") if folder.name.isdigit()]
+        if not numbers:
+            return False
+        newest = max(numbers)
+        self.view = replace(self.view, restarts=newest)
+        if previous := exit_of(self._folder / str(newest - 1)):
+            self.view = replace(self.view, last=self._terminated(previous, self._folder / str(newest - 1)))
+        statuses = self.context.pod.get("status") or {}
+        known = [*(statuses.get("containerStatuses") or ()), *(statuses.get("initContainerStatuses") or ())]
+        before: Manifest = next((status for status in known if status["name"] == self.name), {})
+        if ended := exit_of(self._run_folder):
+            self.view = replace(self.view, state=self._terminated(ended, self._run_folder), identity=self._identity())
+        elif started := read_json(self._run_folder / "started.json"):
+            running = Running(started["started_at"])
+            self.view = replace(self.view, state=running, identity=self._identity())
+            self._show(ready=bool(before.get("ready")), started=bool(before.get("started")))
+        return True
+
     async def _adopt(self) -> ContainerProcess | None:
         """Look for runs of an earlier agent and take up the newest."""
-        numbers = sorted((int(p.name) for p in self._folder.glob("*") if p.name.isdigit()), reverse=True)
-        if not numbers:
+        if not self.look_back():
             return None
-        self.view = replace(self.view, restarts=numbers[0])
-        if previous := exit_of(self._folder / str(numbers[0] - 1)):
-            self.view = replace(self.view, last=self._terminated(previous, self._folder / str(numbers[0] - 1)))
         found = await find_again(self._run_folder)
         if isinstance(found, Exit):
-            self._show(state=self._terminated(found, self._run_folder), identity=self._identity())
+            ended = self._terminated(found, self._run_folder)
+            self._show(state=ended, identity=self._identity(), ready=False, started=False)
             return None
-        entry = entry_for(self.container["image"], self.context.agent.config.images)
-        self._prepared = await prepare(self.context, self.container, self._run_folder, entry)
-        known = (self.context.pod.get("status") or {}).get("containerStatuses") or ()
-        before: Manifest = next((status for status in known if status["name"] == self.name), {})
-        self._show(ready=bool(before.get("ready")), started=bool(before.get("started")))
+        try:
+            entry = entry_for(self.container["image"], self.context.agent.config.images)
+            self._prepared = await prepare(self.context, self.container, self._run_folder, entry)
+        except (ImageNotFoundError, MissingReferenceError, ProgramNotFoundError, ApiError) as error:
+            self.context.event("Warning", "Failed", f"Cannot take container {self.name} up, it is restarted: {error}")
+            found.kill()
+            ended = self._terminated(await found.wait(), self._run_folder)
+            self._show(state=ended, ready=False, started=False)
+            return None
         return found
 
     async def _start(self) -> ContainerProcess | None:
@@ -177,7 +206,7 @@ class ContainerWorker:
         self._process = process
         self._unhealthy.clear()
         self._show(state=Running(process.started_at), identity=self._identity())
-        self._prober = Prober(self.context, self.container, self._prepared, process.started_at, self)
+        self._prober = Prober(self.context, self.container, self._prepared, self.view, self)
         watching = asyncio.create_task(self._hook_then_probe(process))
         try:
             waits = [asyncio.create_task(e.wait()) for e in (process.exited, self._stopping, self._unhealthy)]
@@ -212,39 +241,48 @@ class ContainerWorker:
     async def _end(self, process: ContainerProcess) -> None:
         """preStop, SIGTERM, and SIGKILL when the grace period is over; returns when it has ended."""
         assert self._prober is not None
-        assert self._prepared is not None
         self._prober.stop_liveness()
         grace = self._unhealthy_grace if self._unhealthy_grace is not None else self.context.grace_seconds
-        until = self._stop_at if self._stop_at is not None else time.monotonic() + grace
+        until = time.monotonic() + grace
         self.context.event("Normal", "Killing", f"Stopping container {self.name}")
+        least = 0.0
         hook = (self.container.get("lifecycle") or {}).get("preStop")
-        if hook and until > time.monotonic():
+        if hook and self._deadline(until) > time.monotonic():
             await self._before_stop(process, hook, until)
-            until = max(until, time.monotonic() + _LEAST_GRACE_SECONDS)
+            least = time.monotonic() + _LEAST_GRACE_SECONDS
         process.terminate()
         while not process.exited.is_set():
-            if self._stop_at is not None and self._hurry.is_set():
-                self._hurry.clear()
-                until = min(until, max(self._stop_at, time.monotonic())) if hook is None else until
-            left = until - time.monotonic()
+            self._hurry.clear()
+            left = max(self._deadline(until), least) - time.monotonic()
             if left <= 0:
                 process.kill()
                 await process.exited.wait()
                 return
             await _first((process.exited, self._hurry), left)
 
+    def _deadline(self, until: float) -> float:
+        """When the grace period is over: the pod's deletion goes before the container's own."""
+        return until if self._stop_at is None else self._stop_at
+
     async def _before_stop(self, process: ContainerProcess, hook: Manifest, until: float) -> None:
         """Run a preStop hook for as long as the grace period and the container last."""
         assert self._prepared is not None
-        task = asyncio.create_task(run_hook(self.context, self._prepared, hook, until - time.monotonic()))
-        exited = asyncio.create_task(process.exited.wait())
+        left = self._deadline(until) - time.monotonic()
+        task = asyncio.create_task(run_hook(self.context, self._prepared, hook, left))
+        finished = asyncio.Event()
+        task.add_done_callback(lambda _: finished.set())
         try:
-            await asyncio.wait((task, exited), return_when=asyncio.FIRST_COMPLETED)
+            while not finished.is_set() and not process.exited.is_set():
+                self._hurry.clear()
+                left = self._deadline(until) - time.monotonic()
+                if left <= 0:
+                    return
+                await _first((finished, process.exited, self._hurry), left)
             if task.done() and (error := task.exception()):
                 self.context.event("Warning", "FailedPreStopHook", str(error))
         finally:
             task.cancel()
-            exited.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _await_restart(self, due: float, ended: Terminated) -> None:
         """Show CrashLoopBackOff while a delay lasts."""

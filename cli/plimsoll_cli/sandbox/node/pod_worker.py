@@ -44,6 +44,7 @@ class PodWorker:
         self._ended = False
         self._start_time = record.start_time if record else time.time()
         self._sent: Manifest | None = None
+        self._stop_at: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lives: list[asyncio.Task[None]] = []
 
@@ -59,7 +60,7 @@ class PodWorker:
             self._context.pod = pod
         if pod["metadata"].get("deletionTimestamp"):
             if self._deleting.is_set():
-                self._spawn(self._stop_all(self._grace()))  # a second deletion may shorten the grace period
+                self._stop_all(self._grace())  # a second deletion may shorten the grace period
             self._deleting.set()
 
     def forget(self) -> None:
@@ -67,7 +68,7 @@ class PodWorker:
         self._gone = True
         self.agent.ending.add(self.uid)
         self._deleting.set()
-        self._spawn(self._stop_all(_FORCED_GRACE_SECONDS))
+        self._stop_all(_FORCED_GRACE_SECONDS)
 
     def worker(self, container: str) -> ContainerWorker | None:
         """One of its containers by name."""
@@ -84,22 +85,37 @@ class PodWorker:
         """The pod's whole life here."""
         publishing = asyncio.create_task(self._publish_changes())
         try:
-            if not status.is_terminal(self.pod.get("status") or {}):
-                if await self._admit():
-                    living = asyncio.create_task(self._live())
-                    deleting = asyncio.create_task(self._deleting.wait())
-                    await asyncio.wait((living, deleting), return_when=asyncio.FIRST_COMPLETED)
-                    deleting.cancel()
-                    if self._deleting.is_set():
-                        await self._stop_all(self._grace())
-                    await living
-                self._changed.set()
+            if status.is_terminal(self.pod.get("status") or {}):
+                self._show_logs()
+            elif await self._admit():
+                await self._live_until_deleted()
+            self._changed.set()
             await self._deleting.wait()
         finally:
             publishing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await publishing
         await self._finish()
+
+    def _show_logs(self) -> None:
+        """A pod that ended under an earlier agent: only its logs are of interest."""
+        if self._record is not None:
+            self._make_workers(self._new_context(self._record))
+
+    async def _live_until_deleted(self) -> None:
+        """Run the pod until it ended by itself, was deleted, or its time was over."""
+        living = asyncio.create_task(self._live())
+        deleting = asyncio.create_task(self._deleting.wait())
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
+        left = None if seconds is None else max(0.0, self._start_time + seconds - time.time())
+        done, _ = await asyncio.wait((living, deleting), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        deleting.cancel()
+        if not done:
+            self._fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+            self._stop_all(self._grace())
+        elif self._deleting.is_set():
+            self._stop_all(self._grace())
+        await living
 
     async def _admit(self) -> bool:
         """Give the pod its place, or fail it with the reason."""
@@ -118,13 +134,16 @@ class PodWorker:
                 self.uid, metadata["namespace"], metadata["name"], self.node.name, address, assigned, self._start_time
             )
             pod_record.save(self.agent.config.state_directory, self._record)
-        record = self._record
-        self._context = PodContext(
-            self.agent, self.node, self.pod, self.folder, record.pod_ip, record.gpus, self._changed.set, self.event
-        )
+        self._context = self._new_context(self._record)
         self._make_workers(self._context)
         self._changed.set()
         return True
+
+    def _new_context(self, record: PodRecord) -> PodContext:
+        """What the pod's containers share."""
+        return PodContext(
+            self.agent, self.node, self.pod, self.folder, record.pod_ip, record.gpus, self._changed.set, self.event
+        )
 
     async def _assign_gpus(self) -> dict[str, tuple[int, ...]]:
         """Take GPUs; waits for pods whose objects are gone, which the scheduler no longer counts, but which still end.
@@ -146,13 +165,18 @@ class PodWorker:
             return assigned
 
     def _make_workers(self, context: PodContext) -> None:
-        """One worker per container; init containers are retried on failure unless the pod never restarts."""
+        """One worker per container, showing what an earlier agent left.
+
+        Init containers are retried on failure unless the pod never restarts.
+        """
         policy = self.pod["spec"].get("restartPolicy", "Always")
         once = "Never" if policy == "Never" else "OnFailure"
         for container in self.pod["spec"].get("initContainers") or ():
             sidecar = container.get("restartPolicy") == "Always"
             self.init.append(ContainerWorker(context, container, "Always" if sidecar else once, sidecar))
         self.containers = [ContainerWorker(context, container, policy) for container in self.pod["spec"]["containers"]]
+        for worker in (*self.init, *self.containers):
+            worker.look_back()
 
     async def _live(self) -> None:
         """Volumes, init containers in order, then all containers until they have ended for good."""
@@ -178,7 +202,8 @@ class PodWorker:
                 await asyncio.gather(*(self._start(worker) for worker in self.containers))
         for worker in reversed(self.init):
             if worker.view.sidecar:
-                await worker.stop(self._context.grace_seconds)
+                left = self._context.grace_seconds if self._stop_at is None else self._stop_at - time.monotonic()
+                worker.stop(max(left, 0.0))
         await asyncio.gather(*sidecars)
 
     def _start(self, worker: ContainerWorker) -> asyncio.Task[None]:
@@ -199,16 +224,21 @@ class PodWorker:
                 await asyncio.wait_for(self._deleting.wait(), self.agent.config.retry_seconds)
         return False
 
-    async def _stop_all(self, grace: float) -> None:
-        """Ask every container to end."""
-        for worker in (*self.containers, *self.init):
-            await worker.stop(grace)
+    def _stop_all(self, grace: float) -> None:
+        """Ask every container to end; sidecars, as long as others run, are left for `_live` to end after them."""
+        self._stop_at = time.monotonic() + grace
+        for worker in (*self.containers, *(w for w in self.init if not w.view.sidecar)):
+            worker.stop(grace)
+        if all(worker.finished for worker in self.containers):
+            for worker in self.init:
+                worker.stop(grace)
 
     def _grace(self) -> float:
         """Seconds that deletion gives, from the moment the agent learns of it."""
-        value = self.pod["metadata"].get("deletionGracePeriodSeconds")
         if self._gone:
             return _FORCED_GRACE_SECONDS
+        value = self.pod["metadata"].get("deletionGracePeriodSeconds")
+        value = self.pod["spec"].get("terminationGracePeriodSeconds") if value is None else value
         return float(value) if value is not None else 30.0
 
     def _fail(self, reason: str, message: str) -> None:
@@ -261,7 +291,9 @@ class PodWorker:
             return
         metadata = self.pod["metadata"]
         patch = {"metadata": {"uid": self.uid}, "status": wanted}
-        await self.agent.cluster.client.patch(POD, metadata["namespace"], metadata["name"], patch, subresource="status")
+        self.pod = await self.agent.cluster.client.patch(
+            POD, metadata["namespace"], metadata["name"], patch, subresource="status"
+        )
         self._sent = wanted
         if status.phase(view, self.pod["spec"].get("restartPolicy", "Always")) in ("Succeeded", "Failed"):
             self.agent.gpus_taken.get(self.node.name, {}).pop(self.uid, None)

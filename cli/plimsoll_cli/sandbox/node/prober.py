@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from plimsoll_cli.sandbox.node import probes
@@ -13,6 +14,7 @@ from plimsoll_cli.sandbox.node.handlers import HandlerError
 from plimsoll_cli.sandbox.node.lifecycle import act
 from plimsoll_cli.sandbox.node.preparation import Prepared
 from plimsoll_cli.sandbox.node.probes import Kind, ProbeSpec, ProbeState
+from plimsoll_cli.sandbox.node.status import ContainerView, Running
 
 
 class Probed(Protocol):
@@ -31,12 +33,14 @@ class Prober:
     """The probes of one run."""
 
     def __init__(
-        self, context: PodContext, container: Mapping[str, Any], prepared: Prepared, started_at: float, told: Probed
+        self, context: PodContext, container: Mapping[str, Any], prepared: Prepared, view: ContainerView, told: Probed
     ) -> None:
+        assert isinstance(view.state, Running)
         self._context = context
         self._name = container["name"]
         self._prepared = prepared
-        self._started_at = time.monotonic() - (time.time() - started_at)
+        self._started_at = time.monotonic() - (time.time() - view.state.started_at)
+        self._known = view  # what an earlier agent found out holds until a probe says otherwise
         self._told = told
         self._specs = {
             kind: ProbeSpec.of(container[f"{kind}Probe"])
@@ -48,7 +52,7 @@ class Prober:
 
     async def run(self) -> None:
         """The startup probe alone, then the others."""
-        if spec := self._specs.get("startup"):
+        if (spec := self._specs.get("startup")) and not self._known.started:
             self._told.probed(started=False, ready=False)
             if not await self._until_started(spec):
                 return
@@ -81,10 +85,12 @@ class Prober:
     async def _repeat(self, kind: Kind, spec: ProbeSpec) -> None:
         """Readiness or liveness, for as long as the container runs."""
         state = probes.begin(kind, spec, self._started_at)
+        if kind == "readiness":
+            state = replace(state, verdict=self._known.ready)
         while True:
             before = state.verdict
             state = await self._try(kind, spec, state)
-            if kind == "readiness" and (state.verdict != before or state.streak == 1):
+            if kind == "readiness" and state.verdict != before:
                 self._told.probed(ready=bool(state.verdict))
             if kind == "liveness" and not state.verdict:
                 self._give_up(kind, spec)
