@@ -28,8 +28,9 @@ from plimsoll_detector.observation import Observation
 from plimsoll_detector.service import Service, seconds_of, timestamp
 from plimsoll_detector.wording import significant
 
-REFRESH_SECONDS: Final = 30.0
-"""Least time between two writes that differ in measured numbers only; a change of verdict is written at once."""
+REFRESH_INTERVALS: Final = 2.0
+"""Decision intervals between two writes that differ in measured numbers only (30 s at the default interval); a change
+of verdict is written at once."""
 
 MOST_MESSAGE: Final = 1024
 """Characters of a message: every watcher of the object receives them with every change."""
@@ -68,7 +69,9 @@ def build(service: Service, judgement: Judgement, acted: bool, now: float) -> St
     return status
 
 
-def write_needed(before: Mapping[str, Any], after: Status, last_write: float | None, now: float) -> bool:
+def write_needed(
+    before: Mapping[str, Any], after: Status, last_write: float | None, now: float, *, interval: float
+) -> bool:
     """Whether a status is worth a write: its verdicts changed, or its numbers did and the last write is a while ago.
 
     Args:
@@ -76,10 +79,11 @@ def write_needed(before: Mapping[str, Any], after: Status, last_write: float | N
         after: the detector's part as it should be.
         last_write: when this process last wrote it; None if never.
         now: seconds since the epoch.
+        interval: seconds between two decisions.
     """
     if _verdicts(before) != _verdicts(after):
         return True
-    stale = last_write is None or now - last_write >= REFRESH_SECONDS
+    stale = last_write is None or now - last_write >= REFRESH_INTERVALS * interval
     return stale and any(_comparable(before, field) != _comparable(after, field) for field in after)
 
 
