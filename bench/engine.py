@@ -186,7 +186,7 @@ async def drive(port: int, seconds: int) -> dict[str, object]:
     began = time.monotonic()
     for index in range(RATE * seconds):
         await asyncio.sleep(began + index / RATE - time.monotonic())
-        body = json.dumps({**bodies, "prompt": [index % 1000 + 1] * PROMPT_TOKENS}).encode()
+        body = json.dumps({**bodies, "prompt": [index + 1] * PROMPT_TOKENS}).encode()
         done: asyncio.Future[int] = loop.create_future()
         ended.append(done)
         await loop.create_connection(partial(Client, body, gaps, times, done), ADDRESS, port)

@@ -32,6 +32,9 @@ GC_THRESHOLD: Final = 50_000
 KEEP_ALIVE: Final = 5.0
 """Seconds an idle connection is kept (VLLM_HTTP_TIMEOUT_KEEP_ALIVE's default)."""
 
+ABORT_GRACE: Final = 0.1
+"""Seconds that responses whose last byte is due get to be written before connections are closed."""
+
 log = logging.getLogger("plimsoll.engine")
 
 
@@ -96,9 +99,9 @@ async def _run_until_stopped(settings: Settings, core: EngineCore, server: Engin
         loop.add_signal_handler(number, stop.set)
     engine = asyncio.create_task(core.run())
     web_server = web.Server(server.handle, handler_cancellation=True, access_log=None, keepalive_timeout=KEEP_ALIVE)
-    runner = web.ServerRunner(web_server)
+    runner = web.ServerRunner(web_server, shutdown_timeout=ABORT_GRACE)
     await runner.setup()
-    site = web.TCPSite(runner, settings.host, settings.port, backlog=1024, shutdown_timeout=0)
+    site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
     await site.start()
     ports = sorted({address[1] for address in runner.addresses})
     log.info("listening", extra={"fields": {"what": "http", "port": ports[0], "host": settings.host or "all"}})

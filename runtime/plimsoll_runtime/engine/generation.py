@@ -32,7 +32,7 @@ class Generation:
 
     Args:
         chat: whether it is a chat completion.
-        model: the name it was asked under.
+        model: the name its answer carries.
         prompt_tokens: length of the prompt.
         max_tokens: most tokens it may generate, as asked or by default.
         output: text of each token it will generate.
@@ -191,11 +191,10 @@ def _check_scalars(body: Mapping[str, Any]) -> None:
 
 def _checked_model(body: Mapping[str, Any], limits: Limits) -> str:
     model = body.get("model")
-    if model is None or model == "":
-        return limits.served[0]
-    if model not in limits.served:
+    if model and model not in limits.served:
         raise api_errors.unknown_model(str(model), limits.served)
-    return str(model)
+    # Whatever name it was asked under, the answer carries the first one.
+    return limits.served[0]
 
 
 def _max_tokens(body: Mapping[str, Any], chat: bool, limits: Limits) -> int | None:

@@ -109,6 +109,9 @@ class StreamReceiver:
 
     def token(self, index: int, *, last: bool) -> None:
         """Write a token; after the last one the stream's end."""
+        if self._transport.is_closing():
+            # The client has left; its request is aborted in a moment.
+            return
         if last:
             self._transport.write(self._first + _last_events(self._answer, self._output[index]))
             if not self.done.done():

@@ -72,7 +72,7 @@ class EngineServer:
         """Answer one request and count it."""
         began = time.monotonic()
         methods = self._routes.get(request.path)
-        handler = request.path if methods is not None else UNKNOWN_HANDLER
+        handler = request.path if methods is not None and request.method in methods else UNKNOWN_HANDLER
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
         sent = 0
         try:
