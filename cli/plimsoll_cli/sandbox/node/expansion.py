@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-_REFERENCE: Final = re.compile(r"\$(?:\$|\(([^()]*)\))")
+_REFERENCE: Final = re.compile(r"\$(?:\$|\(([^)]*)\))")
 """`$$`, or `$(NAME)`."""
 
 

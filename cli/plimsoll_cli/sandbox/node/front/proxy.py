@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections import Counter
 from typing import Final
@@ -99,7 +100,7 @@ class Proxy:
     async def _pass(self, request: web.BaseRequest, backend: Backend, body: bytes | None) -> web.StreamResponse:
         """One attempt; a failure after the answer has begun cuts the client's connection, so that it can tell."""
         url = f"http://{backend.address}:{backend.port}{request.raw_path}"
-        data = body if body is not None else (request.content if request.body_exists else None)
+        data = io.BytesIO(body) if body else (request.content if body is None and request.body_exists else None)
         async with self._session.request(
             request.method, URL(url, encoded=True), headers=_forwarded(request), data=data,
             allow_redirects=False,
