@@ -21,7 +21,7 @@ class Engine:
     def __init__(self, flags: tuple[str, ...], log: Path) -> None:
         self.log = log
         command = [sys.executable, "-m", "plimsoll_runtime.engine", MODEL, "--served-model-name", "m"]
-        command += ["--host", "127.0.0.1", "--port", "0", "--max-model-len", "4096", "--enable-admin", *flags]
+        command += ["--host", "127.0.0.1", "--port", "0", "--max-model-len", "4096", *flags]
         variables = {key: value for key, value in os.environ.items() if not key.startswith("PLIMSOLL_")}
         with log.open("wb") as file:
             self.process = subprocess.Popen(command, stderr=file, env=variables)
