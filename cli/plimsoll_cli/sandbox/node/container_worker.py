@@ -168,6 +168,7 @@ class ContainerWorker:
             self.context.event("Warning", "Failed", f"Error: failed to start container: {error}")
             return None
         self._forget_old_runs()
+        self.context.event("Normal", "Started", f"Started container {self.name}")
         return process
 
     async def _prepare(self) -> Prepared | None:

@@ -106,16 +106,25 @@ def signal_group(pid: int, number: int) -> None:
         return
 
 
+def children() -> list[int]:
+    """The children of this process, those that were re-parented to it among them."""
+    mine, found = os.getpid(), []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                    if int(file.read().rpartition(")")[2].split()[1]) == mine:
+                        found.append(int(name))
+            except OSError:  # ended meanwhile
+                continue
+    return found
+
+
 def end_strays() -> None:
     """Kill and reap every process that is still, or was re-parented to be, a child of this one."""
     while True:
-        children = f"/proc/self/task/{os.getpid()}/children"
-        try:
-            with open(children, encoding="ascii") as file:
-                for child in file.read().split():
-                    os.kill(int(child), signal.SIGKILL)
-        except (OSError, ValueError):  # raced with an end, or this kernel lists no children
-            pass
+        for child in children():
+            os.kill(child, signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
