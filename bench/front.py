@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import socket
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -23,7 +24,6 @@ from plimsoll_cli.sandbox.node.front.proxy import Proxy, new_session
 from plimsoll_cli.sandbox.node.front.table import RouteTable
 
 ENGINE_ADDRESS, FRONT_ADDRESS = "127.63.1.1", "127.63.2.1"
-PORT = 18080
 STREAMS = 100
 EVENTS_PER_SECOND = 40
 """Per stream: a token every 25 ms."""
@@ -34,12 +34,12 @@ _EVENT_PADDING = "x" * 150
 def run(context: Context) -> list[Figure]:
     """Measure."""
     seconds = 2.0 if context.quick else 10.0
-    with _Running(_engine, ENGINE_ADDRESS), _Running(_front, FRONT_ADDRESS) as front:
-        streams = uvloop.run(_streams(FRONT_ADDRESS, seconds))
+    with _Running(_engine) as engine, _Running(_front, engine.port) as front:
+        streams = uvloop.run(_streams(f"http://{FRONT_ADDRESS}:{front.port}", seconds))
         cpu = front.cpu_seconds()
-        direct = uvloop.run(_streams(ENGINE_ADDRESS, seconds))
+        direct = uvloop.run(_streams(f"http://{ENGINE_ADDRESS}:{engine.port}", seconds))
         front.cpu_seconds()
-        requests = uvloop.run(_requests(FRONT_ADDRESS, seconds / 2))
+        requests = uvloop.run(_requests(f"http://{FRONT_ADDRESS}:{front.port}", seconds / 2))
         request_cpu = front.cpu_seconds()
     added = [(median(streams) - median(direct)) * 1e3, (_p99(streams) - _p99(direct)) * 1e3]
     rate = f"{STREAMS} streams of {EVENTS_PER_SECOND} events/s for {seconds:g} s"
@@ -54,13 +54,15 @@ def run(context: Context) -> list[Figure]:
 class _Running:
     """A server in a process of its own, ended on leaving."""
 
-    def __init__(self, serve: Callable[[Connection, str], None], address: str) -> None:
+    def __init__(self, serve: Callable[..., None], *arguments: int) -> None:
+        self.port = 0
         self._pipe, theirs = multiprocessing.Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, address), daemon=True)
+        spawning = multiprocessing.get_context("spawn")
+        self._process = spawning.Process(target=serve, args=(theirs, *arguments), daemon=True)
 
     def __enter__(self) -> _Running:
         self._process.start()
-        assert self._pipe.recv() == "ready"
+        self.port = self._pipe.recv()
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -74,7 +76,7 @@ class _Running:
         return spent
 
 
-def _engine(pipe: Connection, address: str) -> None:
+def _engine(pipe: Connection) -> None:
     """Streams of events that carry the time they were sent."""
 
     async def stream(request: web.BaseRequest) -> web.StreamResponse:
@@ -90,20 +92,20 @@ def _engine(pipe: Connection, address: str) -> None:
             await response.write(f"data: {time.monotonic_ns()} {_EVENT_PADDING}\n\n".encode())
         return response
 
-    uvloop.run(_serve(pipe, address, lambda: web.Server(stream, access_log=None)))
+    uvloop.run(_serve(pipe, ENGINE_ADDRESS, lambda _: web.Server(stream, access_log=None)))
 
 
-def _front(pipe: Connection, address: str) -> None:
+def _front(pipe: Connection, engine_port: int) -> None:
     """The front with one route."""
 
-    def make() -> web.Server:
+    def make(port: int) -> web.Server:
         table = RouteTable()
         labels = {"app": "engine"}
-        ports = [{"port": PORT, "targetPort": PORT}]
+        ports = [{"port": port, "targetPort": engine_port}]
         table.service_changed(
             {
                 "metadata": {"namespace": "n", "name": "s"},
-                "spec": {"clusterIP": address, "selector": labels, "ports": ports},
+                "spec": {"clusterIP": FRONT_ADDRESS, "selector": labels, "ports": ports},
             },
             deleted=False,
         )
@@ -112,15 +114,17 @@ def _front(pipe: Connection, address: str) -> None:
         table.pod_changed({"metadata": metadata, "spec": {"containers": []}, "status": status}, deleted=False)
         return web.Server(Proxy(table, new_session()).handle, access_log=None, handler_cancellation=True)
 
-    uvloop.run(_serve(pipe, address, make))
+    uvloop.run(_serve(pipe, FRONT_ADDRESS, make))
 
 
-async def _serve(pipe: Connection, address: str, make: Callable[[], web.Server]) -> None:
+async def _serve(pipe: Connection, address: str, make: Callable[[int], web.Server]) -> None:
     """Serve until killed; answer how much CPU was used."""
     loop = asyncio.get_running_loop()
-    await loop.create_server(make(), address, PORT, backlog=1024)
+    listening = socket.create_server((address, 0), backlog=1024)
+    port = listening.getsockname()[1]
+    await loop.create_server(make(port), sock=listening)
     before = time.process_time()
-    pipe.send("ready")
+    pipe.send(port)
     asked = asyncio.Event()
     loop.add_reader(pipe.fileno(), asked.set)
     while True:
@@ -132,10 +136,10 @@ async def _serve(pipe: Connection, address: str, make: Callable[[], web.Server])
         before = now
 
 
-async def _streams(address: str, seconds: float) -> list[float]:
+async def _streams(server: str, seconds: float) -> list[float]:
     """Seconds between sending and receiving of every event of all streams."""
     delays: list[float] = []
-    url = f"http://{address}:{PORT}/stream?events={int(seconds * EVENTS_PER_SECOND)}"
+    url = f"{server}/stream?events={int(seconds * EVENTS_PER_SECOND)}"
 
     async def one(session: aiohttp.ClientSession, index: int) -> None:
         await asyncio.sleep(index / STREAMS / EVENTS_PER_SECOND)
@@ -149,9 +153,9 @@ async def _streams(address: str, seconds: float) -> list[float]:
     return delays
 
 
-async def _requests(address: str, seconds: float) -> int:
+async def _requests(server: str, seconds: float) -> int:
     """Requests answered by 16 clients in a closed loop."""
-    url, until, answered = f"http://{address}:{PORT}/echo", time.monotonic() + seconds, 0
+    url, until, answered = f"{server}/echo", time.monotonic() + seconds, 0
 
     async def one(session: aiohttp.ClientSession) -> None:
         nonlocal answered
