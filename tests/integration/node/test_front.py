@@ -95,7 +95,9 @@ async def test_front(space: Any) -> None:
         assert {await who(session, url) for _ in range(6)} == {"a", "b"} - {first["pod"]}  # least outstanding
 
         space.kubectl("delete", "pod", first["pod"], "-n", space.name, "--wait=false")
-        await asyncio.sleep(0.2)
+        deadline = time.monotonic() + 2  # for the watch to bring the deletion
+        while await who(session, url) == first["pod"] or await who(session, url) == first["pod"]:
+            assert time.monotonic() < deadline
         others = [await who(session, url) for _ in range(10)]
         assert set(others) == {"a", "b"} - {first["pod"]}
         rest = await events_of(streaming)
