@@ -120,7 +120,13 @@ class Detector:
         limits = Limits(self.rules.window, self.rules.window * GRACE_WINDOWS)
         judged = []
         for service in snapshot.services:
-            judgement = self._judge(service, snapshot, reading, samples.get(service.key), limits, now)
+            try:
+                judgement = self._judge(service, snapshot, reading, samples.get(service.key), limits, now)
+            except Exception:
+                # A fault of ours in one service must not stop the others; its replicas stay as they are.
+                self.telemetry.failed_services.inc()
+                logger.exception("service not judged", extra={"service": "/".join(service.key)})
+                continue
             ratio, line = judgement.memory.decision.line_ratio, service.policy.load_line
             measured = None if line is None else line.requests_per_second * ratio
             self.telemetry.judged(service.key, judgement, measured)
@@ -154,6 +160,7 @@ class Detector:
                 acted = await self._scale(service, judgement, now)
                 await self._report(service, judgement, acted, now)
             except ApiError as error:
+                self.telemetry.failed_services.inc()
                 logger.error("service not written: %s", error, extra={"service": "/".join(service.key)})
 
     async def _scale(self, service: Service, judgement: Judgement, now: float) -> bool:

@@ -27,6 +27,9 @@ class Telemetry:
             "plimsoll_detector_late_ticks", "Ticks that began late because the one before took too long."
         )
         self.failed_ticks = self._counter("plimsoll_detector_failed_ticks", "Ticks that ended in an error.")
+        self.failed_services = self._counter(
+            "plimsoll_detector_failed_services", "Services that could not be judged or written in a tick."
+        )
         self.query_seconds = self._histogram(
             "plimsoll_detector_prometheus_query_seconds", "Duration of a query to Prometheus.", "signal"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import re
@@ -9,11 +10,12 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import pytest
 import yaml
@@ -22,8 +24,13 @@ from plimsoll_api import names, series
 from plimsoll_cli.sandbox import binaries, processes
 from plimsoll_cli.sandbox.addresses import free_port
 from plimsoll_cli.sandbox.control_plane import ControlPlane
-from plimsoll_cli.sandbox.kubectl import Kubectl
 from plimsoll_cli.sandbox.processes import Component, Process
+from plimsoll_kube.client import KubeClient
+from plimsoll_kube.resources import LLM_SERVICE, POD, Manifest
+
+T = TypeVar("T")
+OPERATOR: Final = names.FieldManager.OPERATOR
+OPERATOR_SEED: Final = names.FieldManager.OPERATOR_SEED
 
 SCRAPE_SECONDS = 1
 WINDOW = "6s"
@@ -161,9 +168,9 @@ class PrometheusServer:
 
     def targets(self, targets: list[dict[str, Any]]) -> None:
         """What to scrape."""
-        partial = self.folder / "targets.partial"
-        partial.write_text(json.dumps(targets))
-        partial.rename(self.folder / "targets.json")
+        new = self.folder / "targets.new"
+        new.write_text(json.dumps(targets))
+        new.rename(self.folder / "targets.json")
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
@@ -244,61 +251,88 @@ class DetectorProcess:
 
 
 @dataclass
+class Cluster:
+    """The API server as administrator, called from synchronous tests."""
+
+    runner: asyncio.Runner
+    api: KubeClient
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something with the API server."""
+        return self.runner.run(work)
+
+    async def apply(self, manifest: Manifest, manager: str, subresource: str = "") -> None:
+        """Server-side apply of a part of an object."""
+        await self.api.apply(manifest, field_manager=manager, subresource=subresource)
+
+
+@dataclass
 class Service:
     """One LLMService under test, with its pods and their engines."""
 
-    kubectl: Kubectl
+    cluster: Cluster
     exposition: Exposition
     prometheus: PrometheusServer
     namespace: str
     name: str = "chat"
     pods: list[str] = field(default_factory=list)
 
-    def create(self, replicas: int, **scaling: Any) -> None:
+    def create(self, replicas: int, **scaling: Any) -> Service:
         """Create the object as a person and the operator would, and ready pods for it."""
+        self.pods = [f"{self.name}-{index}" for index in range(replicas)]
+        for pod in self.pods:
+            self.exposition.engines[self.namespace, self.name, pod] = Engine()
+        self.prometheus.targets(self.exposition.targets())
+        self.cluster.run(self._create(replicas, scaling))
+        return self
+
+    async def _create(self, replicas: int, scaling: dict[str, Any]) -> None:
         spec = {
             "model": {"uri": "hf://org/model"},
             "workload": {"inputTokens": {"mean": 1000}, "outputTokens": {"mean": 250}},
             "scaling": {"minReplicas": 1, "maxReplicas": 8, "scaleInStabilization": "2s", **scaling},
         }
-        self._apply({"spec": spec}, "a-person")
-        self._apply({"spec": {"replicas": replicas}}, names.FieldManager.OPERATOR_SEED.value)
-        self._apply({"status": {"recommendation": RECOMMENDATION}}, names.FieldManager.OPERATOR.value, "status")
-        for index in range(replicas):
-            self.add_pod(f"{self.name}-{index}")
+        await asyncio.gather(*(self._create_pod(pod) for pod in self.pods))
+        part = partial(LLM_SERVICE.manifest, self.namespace, self.name)
+        await self.cluster.apply(part(spec=spec), "a-person")
+        await self.cluster.apply(part(status={"recommendation": RECOMMENDATION}), OPERATOR.value, "status")
+        await self.cluster.apply(part(spec={"replicas": replicas}), OPERATOR_SEED.value)
 
-    def add_pod(self, pod: str, engine: Engine | None = None) -> Engine:
-        """A ready pod, scraped as a PodMonitor would have it."""
-        engine = engine or Engine()
-        self.exposition.engines[self.namespace, self.name, pod] = engine
-        self.prometheus.targets(self.exposition.targets())
-        metadata = {"name": pod, "namespace": self.namespace, "labels": {names.SERVICE_LABEL: self.name}}
+    async def _create_pod(self, name: str) -> None:
+        """A ready pod."""
+        metadata = {"labels": {names.SERVICE_LABEL: self.name}}
         spec = {"containers": [{"name": "engine", "image": "engine"}]}
-        self.kubectl(
-            "apply",
-            "-f",
-            "-",
-            stdin=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}),
-        )
+        await self.cluster.api.create(POD.manifest(self.namespace, name, metadata=metadata, spec=spec))
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-        patch = json.dumps({"status": {"phase": "Running", "conditions": [ready]}})
-        self.kubectl("patch", "pod", pod, "-n", self.namespace, "--subresource=status", "--type=merge", "-p", patch)
-        self.pods.append(pod)
-        return engine
+        patch = {"status": {"phase": "Running", "conditions": [ready]}}
+        await self.cluster.api.patch(POD, self.namespace, name, patch, subresource="status")
 
     @property
     def engines(self) -> list[Engine]:
         """The engines of its pods."""
         return [self.exposition.engines[self.namespace, self.name, pod] for pod in self.pods]
 
-    def get(self) -> dict[str, Any]:
+    def engines_say(self, **changes: Any) -> None:
+        """Change what every engine says."""
+        for engine in self.engines:
+            for name, value in changes.items():
+                setattr(engine, name, value)
+
+    def get(self) -> Manifest:
         """The object as it is."""
-        return self.kubectl.json("get", "llm", self.name, "-n", self.namespace, "--show-managed-fields")
+        found = self.cluster.run(self.cluster.api.get(LLM_SERVICE, self.namespace, self.name))
+        assert found is not None
+        return found
 
     @property
     def replicas(self) -> int:
         """Replicas asked for."""
         return int(self.get()["spec"]["replicas"])
+
+    def wait_replicas(self, replicas: int, detector: DetectorProcess) -> None:
+        """Wait until so many are asked for."""
+        explain = lambda: f"{self.get().get('status')}\n{detector.end_of_log()}"  # noqa: E731
+        eventually(lambda: self.replicas == replicas, f"{replicas} replicas", explain)
 
     def condition(self, kind: str) -> dict[str, Any]:
         """One condition; empty when it is not there."""
@@ -314,32 +348,16 @@ class Service:
             return found if (found.get("status"), found.get("reason")) == (status, reason) else None
 
         found: dict[str, Any] = eventually(
-            says, f"{kind}={status} {reason}", lambda: f"{self.get().get('status')}\n{detector.end_of_log()}"
+            says,
+            f"{self.name}: {kind}={status} {reason}",
+            lambda: f"{self.get().get('status')}\n{detector.end_of_log()}",
         )
         return found
 
     def scale_as(self, manager: str, replicas: int) -> None:
         """Write /scale as somebody else."""
-        patch = json.dumps({"spec": {"replicas": replicas}})
-        self.kubectl(
-            "patch",
-            "llm",
-            self.name,
-            "-n",
-            self.namespace,
-            "--subresource=scale",
-            "--type=merge",
-            "-p",
-            patch,
-            f"--field-manager={manager}",
-        )
-
-    def _apply(self, part: dict[str, Any], manager: str, subresource: str = "") -> None:
-        metadata = {"name": self.name, "namespace": self.namespace}
-        manifest = {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, **part}
-        where = [f"--subresource={subresource}"] if subresource else []
-        self.kubectl(
-            "apply", "--server-side", f"--field-manager={manager}", *where, "-f", "-", stdin=json.dumps(manifest)
+        self.cluster.run(
+            self.cluster.api.scale(LLM_SERVICE, self.namespace, self.name, replicas, field_manager=manager)
         )
 
 
@@ -409,13 +427,34 @@ def prometheus(tmp_path: Path) -> Iterator[PrometheusServer]:
 
 
 @pytest.fixture
-def service(
-    kubectl: Kubectl, exposition: Exposition, prometheus: PrometheusServer, namespace: str
-) -> Iterator[Service]:
-    """An LLMService `chat`, not created yet; gone afterwards, so that the next test's detector does not see it."""
-    one = Service(kubectl, exposition, prometheus, namespace)
-    yield one
-    kubectl.attempt("delete", "llm", "--all", "-n", namespace)
+def cluster(identities: ControlPlane) -> Iterator[Cluster]:
+    """The API server as administrator."""
+    with asyncio.Runner() as runner:
+        api = runner.run(KubeClient.connect(identities.admin_kubeconfig))
+        yield Cluster(runner, api)
+        runner.run(api.close())
+
+
+@pytest.fixture
+def new_service(
+    cluster: Cluster, exposition: Exposition, prometheus: PrometheusServer, namespace: str
+) -> Iterator[Callable[[str], Service]]:
+    """`new_service("chat")`, not created yet; gone afterwards, so that the next test's detector does not see it."""
+    made: list[Service] = []
+
+    def make(name: str) -> Service:
+        made.append(Service(cluster, exposition, prometheus, namespace, name))
+        return made[-1]
+
+    yield make
+    for one in made:
+        cluster.run(cluster.api.delete(LLM_SERVICE, namespace, one.name))
+
+
+@pytest.fixture
+def service(new_service: Callable[[str], Service]) -> Service:
+    """An LLMService `chat`, not created yet."""
+    return new_service("chat")
 
 
 @pytest.fixture

@@ -10,84 +10,81 @@ import pytest
 pytestmark = [pytest.mark.api_server, pytest.mark.slow, pytest.mark.xdist_group("control_plane")]
 
 Start = Callable[..., Any]
+New = Callable[[str], Any]
 TICKS = 12
-"""Ticks to watch: the scale-in window is two of them, so that what is read as idle would have been acted on."""
+"""Ticks to watch: the scale-in window is four of them, so that what is read as idle would have been acted on."""
 
 
-@pytest.fixture
-def well(service: Any, detector: Start) -> Any:
-    """A service of three replicas under a load that is right for three, and a detector that has found it so."""
-    service.create(3)
-    for engine in service.engines:
-        engine.rate, engine.running = 1.6, 14.0
-    running = detector()
-    service.wait_condition("MetricsAvailable", "True", "Fresh", running)
-    running.wait_ticks(10)
-    assert service.replicas == 3
-    return running
-
-
-def no_engine(service: Any) -> None:
-    """Nothing is scraped any more, as after a broken PodMonitor."""
-    service.prometheus.targets([])
-
-
-def every_engine(service: Any, **changes: Any) -> None:
-    """Change every engine."""
-    for engine in service.engines:
-        for name, value in changes.items():
-            setattr(engine, name, value)
+def lose_target(service: Any) -> None:
+    """Nothing of the service is scraped any more, as after a broken PodMonitor: its series are there and end."""
+    targets = [one for one in service.exposition.targets() if one["labels"]["llmservice"] != service.name]
+    service.prometheus.targets(targets)
 
 
 FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
-    "stopped": (lambda service: service.prometheus.stop(), "PrometheusUnreachable"),
-    "empty": (no_engine, "NoData"),
-    "scrapes fail": (lambda service: every_engine(service, up=False), "NoData"),
-    "NaN": (lambda service: every_engine(service, nan=True), "NotANumber"),
-    "one replica gone": (lambda service: setattr(service.engines[0], "up", False), "PartialCoverage"),
+    "empty": (lose_target, "NoData"),
+    "failing": (lambda service: service.engines_say(up=False), "NoData"),
+    "nan": (lambda service: service.engines_say(nan=True), "NotANumber"),
+    "one-gone": (lambda service: setattr(service.engines[0], "up", False), "PartialCoverage"),
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_replicas_do_not_move(fault: str, well: Any, service: Any) -> None:
-    """Whatever is wrong with the data, the number of replicas stays, and MetricsAvailable names the fault."""
-    break_it, reason = FAULTS[fault]
-    break_it(service)
-    condition = service.wait_condition("MetricsAvailable", "False", reason, well)
-    assert "replicas are held" in condition["message"]
-    well.wait_ticks(TICKS)
-    assert service.replicas == 3
-    assert well.metric('plimsoll_detector_scale_writes_total{direction="in"}') == 0
-    assert service.condition("ScalingActive")["status"] == "False"
-    assert service.get()["status"]["diagnosis"]["kind"] == "Blind"
+OLD: dict[str, tuple[float, str]] = {"stale": (290.0, "StaleData"), "older": (400.0, "NoData")}
+"""A path in between repeats old samples under their old timestamps: seconds of age, just inside and just beyond the
+five minutes that Prometheus looks back."""
 
 
-def test_samples_that_are_minutes_old_are_stale(service: Any, detector: Start) -> None:
-    """A path in between repeats old samples with their old timestamps, just inside Prometheus' look-back of 5 min."""
-    service.create(3)
-    every_engine(service, age=290.0)
+def assert_held(service: Any) -> None:
+    """Nothing moved, and every part of the status says that nothing is known."""
+    found = service.get()
+    assert found["spec"]["replicas"] == 3, service.name
+    assert found["status"]["diagnosis"]["kind"] == "Blind", service.name
+    assert found["status"]["decision"]["reason"] == "Blind", service.name
+    assert service.condition("ScalingActive")["status"] == "False", service.name
+
+
+@pytest.mark.timeout(240)
+def test_replicas_do_not_move(new_service: New, detector: Start) -> None:
+    """One service per fault, each well before; then Prometheus itself stops, and comes back.
+
+    The control comes last: engines that truly serve nothing lose their replicas at once, with the same settings.
+    """
+    old = {name: new_service(name).create(3) for name in OLD}
+    for name, (age, _) in OLD.items():
+        old[name].engines_say(age=age)
+    services = {fault: new_service(fault).create(3) for fault in FAULTS}
     running = detector()
-    condition = service.wait_condition("MetricsAvailable", "False", "StaleData", running)
-    assert "s old" in condition["message"]
+    for service in services.values():
+        service.engines_say(rate=1.6, running=14.0)
+        service.wait_condition("MetricsAvailable", "True", "Fresh", running)
     running.wait_ticks(TICKS)
-    assert service.replicas == 3
+    assert [service.replicas for service in services.values()] == [3] * len(FAULTS)
 
+    for fault, (break_it, _) in FAULTS.items():
+        break_it(services[fault])
+    for fault, (_, reason) in FAULTS.items():
+        condition = services[fault].wait_condition("MetricsAvailable", "False", reason, running)
+        assert "replicas are held" in condition["message"]
+    running.wait_ticks(TICKS)
+    for name, (_, reason) in OLD.items():
+        condition = old[name].wait_condition("MetricsAvailable", "False", reason, running)
+        assert name != "stale" or " s old" in condition["message"]
+    for service in (*services.values(), *old.values()):
+        assert_held(service)
 
-def test_a_fault_that_passes_is_forgotten(well: Any, service: Any) -> None:
-    """Prometheus comes back, and so does the diagnosis."""
-    service.prometheus.stop()
-    service.wait_condition("MetricsAvailable", "False", "PrometheusUnreachable", well)
-    service.prometheus.start()
-    service.wait_condition("MetricsAvailable", "True", "Fresh", well)
-    assert service.replicas == 3
+    running_prometheus = services["nan"].prometheus
+    running_prometheus.stop()
+    for service in services.values():
+        service.wait_condition("MetricsAvailable", "False", "PrometheusUnreachable", running)
+    running.wait_ticks(TICKS)
+    for service in services.values():
+        assert_held(service)
+    assert running.metric('plimsoll_detector_scale_writes_total{direction="in"}') == 0
 
-
-def test_control_an_idle_service_is_scaled_in(well: Any, service: Any) -> None:
-    """Control: with the same settings, engines that truly serve nothing lose their replicas at once."""
-    every_engine(service, rate=0.0, running=0.0)
-    from time import monotonic, sleep
-
-    deadline = monotonic() + 60.0
-    while service.replicas != 1:
-        assert monotonic() < deadline, well.end_of_log()
-        sleep(0.2)
+    running_prometheus.targets(services["nan"].exposition.targets())
+    for service in services.values():
+        service.engines_say(up=True, nan=False, age=None, rate=0.0, running=0.0)
+    running_prometheus.start()
+    for service in services.values():
+        service.wait_condition("MetricsAvailable", "True", "Fresh", running)
+        service.wait_replicas(1, running)
