@@ -321,9 +321,10 @@ def _first_refusal(url: str) -> Reply:
     """The answer to a new request as soon as it is not 200."""
     end = time.monotonic() + 10
     while time.monotonic() < end:
-        # vLLM never answers a request that comes between the signal and the start of the drain.
+        # The prompt is text: vLLM refuses it where it would tokenise it. A prompt of token ids gets past that, to an
+        # engine that takes nothing more, and is never answered; the simulation refuses both.
         with suppress(TimeoutError):
-            reply = send(url, COMPLETIONS, {**FIXED, "max_tokens": 1}, timeout=1)
+            reply = send(url, COMPLETIONS, {**FIXED, "prompt": "hello", "max_tokens": 1}, timeout=1)
             if reply.status != 200:
                 return reply
         time.sleep(0.05)

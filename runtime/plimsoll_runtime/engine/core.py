@@ -155,6 +155,7 @@ class EngineCore:
     def refresh(self) -> None:
         """Bring gauges and the scheduler's counters up to date, before rendering."""
         metrics, scheduler = self.metrics, self.scheduler
+        self._lateness.forget(self._clock())
         metrics.running.values[0] = float(scheduler.running)
         metrics.waiting.values[0] = metrics.waiting_by_reason.values[0] = float(scheduler.waiting)
         metrics.kv_usage.values[0] = scheduler.kv_usage
@@ -224,6 +225,11 @@ class _Lateness:
         self._until = 0.0
         self._total = 0.0
         self._count = 0
+
+    def forget(self, now: float) -> None:
+        """An engine that has idled for a window is not late."""
+        if now > self._until + LAG_WINDOW:
+            self._gauge.values[0] = 0.0
 
     def note(self, now: float, late: float) -> None:
         """One step ended `late` seconds after its time."""

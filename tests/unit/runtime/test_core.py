@@ -111,3 +111,7 @@ async def test_it_says_when_it_cannot_keep_up(
         await asyncio.sleep(0)
     assert core.lag.values[0] > engine_core.LAG_LIMIT
     assert "cannot keep up" in caplog.text
+    core.abort("a")
+    await asyncio.sleep(0.25)
+    core.refresh()
+    assert core.lag.values[0] == 0

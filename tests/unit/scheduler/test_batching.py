@@ -218,9 +218,10 @@ def test_invariants(requests: list[tuple[int, int, int, int, int | None]], limit
         assert scheduler.running <= seats
         assert step.load.prefill_tokens + step.load.decode_sequences == sum(step.tokens)
         assert 0 <= scheduler.pool.used <= blocks
-        held = sum(sequence.blocks for sequence in scheduler._running)
-        # Shared blocks are held by several sequences but used once.
-        assert scheduler.pool.used <= held
+        # Every block in use is held by someone, and shared ones count once.
+        unhashed = sum(sequence.blocks - len(sequence.held) for sequence in scheduler._running)
+        hashed = {value for sequence in scheduler._running for value in sequence.held}
+        assert scheduler.pool.used == unhashed + len(hashed)
         assert all(sequence.computed + tokens <= sequence.capacity for sequence, tokens in _pairs(step))
         preempted_now |= {sequence.request.id for sequence in step.preempted}
         first_admissions += [int(s.request.id) for s in step.admitted if s.preemptions == 0]
