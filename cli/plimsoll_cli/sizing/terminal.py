@@ -109,8 +109,9 @@ def prediction_view(prediction: Prediction, objectives: Objectives) -> Renderabl
     through = prediction.throughput
     line = (
         f"{through.requests_per_second:.3g} req/s, {through.output_tokens_per_second:,.0f} output tokens/s; "
-        f"{prediction.running:.1f} running, {prediction.waiting:.1f} waiting, KV cache {prediction.kv_cache_usage:.0%}; "
-        f"limited by {prediction.bound}; load line {prediction.load_line_rps:.3g} req/s"
+        f"{prediction.running:.1f} running, {prediction.waiting:.1f} waiting, "
+        f"KV cache {prediction.kv_cache_usage:.0%}; limited by {prediction.bound}; "
+        f"load line {prediction.load_line_rps:.3g} req/s"
     )
     parts: list[RenderableType] = [latency_table(prediction, objectives), Text(line)]
     if prediction.saturated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -108,6 +109,11 @@ class ModelFacts:
         """Every weight, in no order."""
         ends = (self.embedding, *((self.head,) if self.head else ()))
         return (*ends, *self.vision, *(weight for layer in self.layers for weight in layer.weights))
+
+    @cached_property
+    def layer_counts(self) -> tuple[tuple[Layer, int], ...]:
+        """Every distinct layer and how many there are."""
+        return tuple(Counter(self.layers).items())
 
     @cached_property
     def checkpoint_bytes(self) -> float:

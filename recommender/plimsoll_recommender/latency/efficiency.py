@@ -7,7 +7,7 @@ ai-dynamo/aiconfigurator's silicon database, Apache-2.0); other generations are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -18,9 +18,14 @@ class Efficiency:
     Args:
         weight_bandwidth: share of memory bandwidth reached when reading weights.
         kv_bandwidth: share reached when decoding attention reads the KV cache.
-        matmul: share of dense FLOP/s reached by large matrix products.
+        matmul: share of dense FLOP/s reached by large 16-bit matrix products.
+        matmul_quantized: the same for 8- and 4-bit products, whose scales and casts cost more.
+        expert_bandwidth, expert_matmul: shares reached by the grouped products of experts.
         attention: share of 16-bit FLOP/s reached by prefill attention.
         layer_latency: seconds per layer that no batch size removes: kernels' fixed times.
+        expert_latency: more seconds per layer with experts: routing, sorting and combining tokens.
+        routing: exponent of the number of tokens in the share of experts touched; 1 is even and independent routing,
+            less when tokens of a batch prefer the same experts.
         step_latency: seconds per step on the host: scheduling, sampling, hand-over.
         sequence_latency: seconds per running sequence and step on the host.
         token_traffic: hidden-size elements that element-wise kernels move per token and layer.
@@ -32,8 +37,13 @@ class Efficiency:
     weight_bandwidth: float
     kv_bandwidth: float
     matmul: float
+    matmul_quantized: float
+    expert_bandwidth: float
+    expert_matmul: float
     attention: float
     layer_latency: float
+    expert_latency: float
+    routing: float
     step_latency: float
     sequence_latency: float
     token_traffic: float
@@ -42,19 +52,77 @@ class Efficiency:
     calibrated: bool = False
 
 
-HOPPER: Final = Efficiency(0.75, 0.60, 0.62, 0.45, 22e-6, 1.2e-3, 12e-6, 24.0, 9e-6, 0.60, calibrated=True)
-BLACKWELL: Final = Efficiency(0.75, 0.60, 0.55, 0.45, 20e-6, 1.2e-3, 12e-6, 24.0, 9e-6, 0.60, calibrated=True)
+HOPPER: Final = Efficiency(
+    weight_bandwidth=0.92,
+    kv_bandwidth=0.70,
+    matmul=0.66,
+    matmul_quantized=0.78,
+    expert_bandwidth=0.92,
+    expert_matmul=0.17,
+    attention=0.505,
+    layer_latency=36e-6,
+    expert_latency=40e-6,
+    routing=0.94,
+    step_latency=0.94e-3,
+    sequence_latency=41e-6,
+    token_traffic=9.7,
+    collective_latency=12.3e-6,
+    link=0.85,
+    calibrated=True,
+)
 
-AMPERE: Final = Efficiency(0.75, 0.60, 0.62, 0.45, 24e-6, 1.5e-3, 12e-6, 24.0, 10e-6, 0.55)
+BLACKWELL: Final = Efficiency(
+    weight_bandwidth=0.77,
+    kv_bandwidth=0.75,
+    matmul=0.85,
+    matmul_quantized=0.59,
+    expert_bandwidth=0.73,
+    expert_matmul=0.67,
+    attention=0.21,
+    layer_latency=16.5e-6,
+    expert_latency=29e-6,
+    routing=0.84,
+    step_latency=0.17e-3,
+    sequence_latency=11e-6,
+    token_traffic=17.0,
+    collective_latency=22.4e-6,
+    link=0.40,
+    calibrated=True,
+)
+
+AMPERE: Final = replace(HOPPER, weight_bandwidth=0.80, kv_bandwidth=0.60, attention=0.50, calibrated=False)
 """Transferred from Hopper; batch-1 decoding reached 0.63 to 0.71 of bandwidth on A100 (Argonne LLM-Inference-Bench)."""
 
-CONSUMER: Final = Efficiency(0.78, 0.60, 0.62, 0.45, 24e-6, 1.5e-3, 12e-6, 24.0, 20e-6, 0.45)
+CONSUMER: Final = replace(HOPPER, weight_bandwidth=0.85, collective_latency=20e-6, link=0.45, calibrated=False)
 """Ada and workstation Blackwell, joined by PCIe: collectives start slower and reach less of the link."""
 
-OLD: Final = Efficiency(0.65, 0.45, 0.45, 0.20, 40e-6, 3.0e-3, 20e-6, 32.0, 20e-6, 0.45)
+OLD: Final = replace(
+    HOPPER,
+    weight_bandwidth=0.65,
+    kv_bandwidth=0.45,
+    matmul=0.45,
+    attention=0.20,
+    layer_latency=50e-6,
+    step_latency=3e-3,
+    collective_latency=20e-6,
+    link=0.45,
+    calibrated=False,
+)
 """Volta and Turing: no FlashAttention 2 and no fp8, older kernels."""
 
-CDNA: Final = Efficiency(0.55, 0.45, 0.40, 0.30, 35e-6, 2.0e-3, 15e-6, 24.0, 20e-6, 0.45)
+CDNA: Final = replace(
+    HOPPER,
+    weight_bandwidth=0.55,
+    kv_bandwidth=0.45,
+    matmul=0.40,
+    matmul_quantized=0.40,
+    expert_bandwidth=0.50,
+    attention=0.30,
+    layer_latency=40e-6,
+    collective_latency=20e-6,
+    link=0.45,
+    calibrated=False,
+)
 """AMD: decoding reached 0.26 to 0.48 of bandwidth on MI300X in 2024 (Argonne), more since."""
 
 _OF_GENERATION: Final = {

@@ -74,7 +74,8 @@ def closed_loop(replica: Replica, concurrency: float, line: float, wide: float =
     point = _closed_point(replica, limit)
     waiting = max(0.0, concurrency - replica.slots)
     admission = waiting / point.rate if waiting else 0.0
-    wait = replica.prefill_wait(point, burstiness=1.0, rivals=max(limit - 1.0, 0.0))
+    rivals = max(limit - 1.0, 0.0)
+    wait = replica.prefill_wait(point, burstiness=1.0, rivals=rivals) + replica.burst_wait(point, rivals)
     times = _times(replica, point, wait + admission, admission_variation=0.0, open_loop=False)
     return _prediction(replica, point, times, waiting, line, wide, saturated=waiting > 0)
 

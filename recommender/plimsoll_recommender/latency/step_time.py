@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
 from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.engine_config import EngineConfig
-from plimsoll_recommender.facts.layers import Layer, Split, StateCache, TokenCache
+from plimsoll_recommender.facts.layers import Split, StateCache, TokenCache
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.efficiency import Efficiency, efficiency_of
 from plimsoll_recommender.memory.ledger import check_division, kv_bytes_per_element
@@ -42,6 +41,7 @@ class StepTimeModel:
     expert_compute: float
     experts: float
     active: float
+    routing: float
     head_memory: float
     head_compute: float
     state_per_sequence: float
@@ -95,8 +95,8 @@ class StepTimeModel:
         compute = self.dense_compute * tokens
         time += _roofline(compute, self.dense_memory)
         if self.experts:
-            # Experts that at least one of the tokens is routed to, if routing is even.
-            memory = self.expert_memory * (1.0 - (1.0 - self.active / self.experts) ** tokens)
+            # Experts that at least one of the tokens is routed to.
+            memory = self.expert_memory * (1.0 - math.pow(1.0 - self.active / self.experts, tokens**self.routing))
             compute = self.expert_compute * tokens
             time += _roofline(compute, memory)
         rows = decode if sampled is None else sampled / stages
@@ -117,43 +117,47 @@ def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, share:
     tensor, stages = config.tensor_parallel_size, config.pipeline_parallel_size
     expert_ranks = tensor * config.data_parallel_size if config.expert_parallel else 1
     bandwidth = gpu.memory_bandwidth * share.weight_bandwidth
-    compute_type = facts.quantization.compute if facts.quantization else "16bit"
     flops16 = gpu.flops_16bit * share.matmul
+    compute_type = facts.quantization.compute if facts.quantization else "16bit"
+    quantized = gpu.flops(compute_type)
     dense_bytes = dense_time = expert_bytes = expert_time = 0.0
     experts = active = 0.0
-    for layer, count in Counter(facts.layers).items():
+    for layer, count in facts.layer_counts:
         for weight in layer.weights:
             held = weight.elements * weight.share(tensor, expert_ranks) * count / stages
-            rate = gpu.flops(compute_type) * share.matmul if weight.bits < 16 else flops16
             if weight.split is Split.EXPERTS:
                 experts, active = float(weight.copies), weight.active
+                peak = quantized if weight.bits < 16 else gpu.flops_16bit
                 expert_bytes += held * weight.bits / 8
-                expert_time += 2 * held * weight.active / weight.copies / rate
+                expert_time += 2 * held * weight.active / weight.copies / (peak * share.expert_matmul)
             elif weight.linear:
                 dense_bytes += held * weight.bits / 8
-                dense_time += 2 * held / rate
+                dense_time += 2 * held / (quantized * share.matmul_quantized if weight.bits < 16 else flops16)
     head = facts.head or facts.embedding
     head_elements = head.elements * head.share(tensor) / stages
     layers = len(facts.layers) / stages
+    expert_layers = sum(count for layer, count in facts.layer_counts if layer.top_k) / stages
     moved = share.token_traffic * facts.hidden_size * facts.dtype_bytes * layers / bandwidth
     collective, per_token_collective = _collective(facts, gpu, config, share, layers)
     return StepTimeModel(
         stages=stages,
         fixed=share.step_latency / stages
-        + layers * share.layer_latency * (EAGER_LAYER_PENALTY if config.enforce_eager else 1.0)
+        + (layers * share.layer_latency + expert_layers * share.expert_latency)
+        * (EAGER_LAYER_PENALTY if config.enforce_eager else 1.0)
         + collective
         + (STAGE_HANDOVER if stages > 1 else 0.0),
         per_sequence=share.sequence_latency,
         per_token=moved + per_token_collective,
         dense_memory=dense_bytes / bandwidth,
         dense_compute=dense_time,
-        expert_memory=expert_bytes / bandwidth,
+        expert_memory=expert_bytes / (gpu.memory_bandwidth * share.expert_bandwidth),
         expert_compute=expert_time,
         experts=experts,
         active=active,
+        routing=share.routing,
         head_memory=head_elements * head.bits / 8 / bandwidth,
         head_compute=2 * head_elements / flops16,
-        state_per_sequence=_state_bytes(facts.layers, tensor, facts.dtype_bytes) / stages / bandwidth,
+        state_per_sequence=_state_bytes(facts, tensor) / stages / bandwidth,
         readers=_readers(facts, gpu, config, share),
     )
 
@@ -181,7 +185,7 @@ def _readers(
     tensor, stages = config.tensor_parallel_size, config.pipeline_parallel_size
     element = kv_bytes_per_element(facts, config.kv_cache_dtype)
     found: dict[float, list[float]] = {}
-    for layer, count in Counter(facts.layers).items():
+    for layer, count in facts.layer_counts:
         if not layer.query_heads:
             continue
         limit = float(layer.attention_limit) if layer.attention_limit else float("inf")
@@ -195,10 +199,10 @@ def _readers(
     return tuple((memory, pair, limit) for limit, (memory, pair) in found.items())
 
 
-def _state_bytes(layers: tuple[Layer, ...], tensor: int, dtype_bytes: int) -> float:
+def _state_bytes(facts: ModelFacts, tensor: int) -> float:
     """Bytes that one decode step of one sequence reads and writes in recurrent states."""
     return sum(
-        2 * count * layer.cache.bytes_per_sequence(tensor, dtype_bytes)
-        for layer, count in Counter(layers).items()
+        2 * count * layer.cache.bytes_per_sequence(tensor, facts.dtype_bytes)
+        for layer, count in facts.layer_counts
         if isinstance(layer.cache, StateCache)
     )
