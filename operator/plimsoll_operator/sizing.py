@@ -24,6 +24,7 @@ from plimsoll_api.v1alpha1 import (
     format_duration,
     parse_duration,
 )
+from plimsoll_api.v1alpha1.base import to_camel
 from plimsoll_operator.conditions.reasons import Reason as ConditionReason
 from plimsoll_operator.errors import BlockedError, InvalidSpecError
 from plimsoll_operator.fleet import Fleet
@@ -196,7 +197,7 @@ def as_status(answer: Recommendation, inputs: SizingInputs) -> RecommendationSta
             load_line_concurrency=format_decimal(answer.load_line_concurrency),
             output_tokens_per_second=format_decimal(predicted.throughput.output_tokens_per_second, 1),
         ),
-        reasons=[Reason(field=r.field, value=r.value, because=r.because) for r in answer.reasons[:_MOST_REASONS]],
+        reasons=[Reason(field=to_camel(r.field), value=r.value, because=r.because) for r in answer.reasons[:_MOST_REASONS]],
         alternatives=[
             Alternative(
                 summary=other.summary,
