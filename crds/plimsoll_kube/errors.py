@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from typing import Final
+
+NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
+"""Reason of a `Forbidden` create in a namespace that is going (the cause in the answer's details)."""
 
 
 class ApiError(Exception):
@@ -69,7 +73,10 @@ def error_of(status: int, body: bytes, request: str) -> ApiError:
     reason, message = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else "", ""
     try:
         answer = json.loads(body)
+        causes = [cause.get("reason") for cause in (answer.get("details") or {}).get("causes") or []]
         reason, message = answer.get("reason") or reason, answer.get("message") or ""
+        if NAMESPACE_TERMINATING in causes:
+            reason = NAMESPACE_TERMINATING
     except (ValueError, AttributeError):
         message = body[:200].decode(errors="replace").strip()
     kind = _BY_STATUS.get(status, ApiUnavailable if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ApiError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -44,8 +45,15 @@ async def _serve(what: str, port: int, routes: dict[str, Callable[[web.Request],
         app.router.add_get(path, handler)  # type: ignore[arg-type]
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, os.environ.get(BIND_VARIABLE) or None, port)
-    await site.start()
+    await web.SockSite(runner, _listening(os.environ.get(BIND_VARIABLE, ""), port)).start()
     bound = runner.addresses[0][1]
     logger.info("listening", extra={"what": what, "port": bound})
     return runner
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    """One socket for IPv4 and IPv6: with a port of 0, two would get different ports."""
+    if not address and socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family)

@@ -11,6 +11,7 @@ from typing import Final
 from plimsoll_api.names import FieldManager
 from plimsoll_api.v1alpha1 import LLMServiceSpec, RecommendationStatus
 from plimsoll_kube.client import KubeApi
+from plimsoll_kube.errors import NAMESPACE_TERMINATING, Forbidden
 from plimsoll_kube.events import EventRecorder
 from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, Manifest
 from plimsoll_operator.actuate import Actuator
@@ -79,6 +80,14 @@ class Reconciler:
         Raises:
             ApiError: the API server refuses or cannot be reached; nothing is concluded from that.
         """
+        try:
+            return await self._reconcile(key)
+        except Forbidden as error:
+            if error.reason == NAMESPACE_TERMINATING:
+                return Outcome("gone")
+            raise
+
+    async def _reconcile(self, key: Key) -> Outcome:
         service = await self._api.get(LLM_SERVICE, *key)
         if service is None or "deletionTimestamp" in service["metadata"]:
             return Outcome("gone")  # owner references and garbage collection do the rest
