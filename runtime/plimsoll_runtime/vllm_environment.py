@@ -42,8 +42,8 @@ CPU_VARIABLES: Final[Mapping[str, str]] = {
 }
 """Environment variables that vLLM's CPU build is run with.
 
-With them `--enforce-eager` serves completions, chats and batches of eight (tests/contract runs so) and starts sooner, for
-lack of a compilation."""
+With them `--enforce-eager` serves completions, chats and batches of eight (tests/contract runs so).
+It starts sooner for lack of a compilation."""
 
 _MARKER: Final = ".complete"
 
