@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import http.server
-import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -17,8 +18,9 @@ import yaml
 
 from bench.figures import Context, Figure
 from plimsoll_api import names, series
-from plimsoll_cli.sandbox import binaries
+from plimsoll_cli.sandbox import binaries, processes
 from plimsoll_cli.sandbox.addresses import free_port
+from plimsoll_cli.sandbox.processes import Component
 from plimsoll_detector.decision.policy import LoadLine, Policy
 from plimsoll_detector.features import Limits, Objectives, by_service, observe
 from plimsoll_detector.judgement import Memory, judge
@@ -170,34 +172,27 @@ def _series(labels: str, done: float) -> list[str]:
     return lines
 
 
-class _prometheus:  # noqa: N801 (reads as a function where it is used)
-    """A real Prometheus that scrapes the fleet's page."""
-
-    def __init__(self, folder: Path, port: int, fleet: _Fleet) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-        job = {
-            "job_name": "fleet",
-            "honor_labels": True,
-            "static_configs": [{"targets": [f"127.0.0.1:{fleet.server.server_port}"]}],
-        }
-        interval = {"scrape_interval": f"{SCRAPE_SECONDS}s", "scrape_timeout": f"{SCRAPE_SECONDS}s"}
-        (folder / "prometheus.yml").write_text(yaml.safe_dump({"global": interval, "scrape_configs": [job]}))
-        self.arguments = [
-            str(binaries.resolve("prometheus")),
-            f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ]
-        self.log = folder / "prometheus.log"
-
-    def __enter__(self) -> str:
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(self.arguments, stdout=log, stderr=log)
-        return self.url
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(20)
+@contextmanager
+def _prometheus(folder: Path, port: int, fleet: _Fleet) -> Iterator[str]:
+    """A real Prometheus that scrapes the fleet's page; gives its URL."""
+    job = {
+        "job_name": "fleet",
+        "honor_labels": True,
+        "static_configs": [{"targets": [f"127.0.0.1:{fleet.server.server_port}"]}],
+    }
+    interval = {"scrape_interval": f"{SCRAPE_SECONDS}s", "scrape_timeout": f"{SCRAPE_SECONDS}s"}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump({"global": interval, "scrape_configs": [job]}))
+    arguments = (
+        str(binaries.resolve("prometheus")),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    )
+    process = processes.start(Component("prometheus", arguments, folder / "prometheus.log"))
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.stop()
 
 
 def _wait_for_rates(url: str, replicas: int) -> None:
