@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from plimsoll_operator.reconciler import Key, Outcome
 from plimsoll_operator.workqueue import WorkQueue
@@ -13,6 +16,19 @@ from plimsoll_operator.workqueue import WorkQueue
 _RECONCILE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds: a reconcile that changes nothing takes tens of milliseconds; one that waits for the API server, tens of
 seconds."""
+
+
+@dataclass
+class Pulse:
+    """Signs of life that the process's own tasks leave.
+
+    Attributes:
+        resynced_at: Unix time of the last resync; 0 before the first.
+        loop_lag: seconds by which the event loop last was late.
+    """
+
+    resynced_at: float = 0.0
+    loop_lag: float = 0.0
 
 
 class Metrics:
@@ -35,11 +51,11 @@ class Metrics:
             "plimsoll_api_request_seconds", "Duration of a request to the API server.", ["verb"], registry=registry
         )
         self.leader = Gauge("plimsoll_leader", "1 while this process leads.", registry=registry)
-        self.last_resync = Gauge(
-            "plimsoll_last_resync_timestamp_seconds", "When every service was last listed.", registry=registry
-        )
-        self.loop_lag = Gauge(
-            "plimsoll_event_loop_lag_seconds", "How late the event loop last woke a timer.", registry=registry
+        self.queue_seconds = Histogram(
+            "plimsoll_workqueue_wait_seconds",
+            "How long a key that was due waited for a worker.",
+            buckets=_RECONCILE_BUCKETS,
+            registry=registry,
         )
         service = ["namespace", "llmservice"]
         self.desired = Gauge("plimsoll_desired_replicas", "Replicas wanted.", service, registry=registry)
@@ -54,22 +70,37 @@ class Metrics:
         """Show a service's replicas, or forget a service that is gone."""
         if outcome.result == "gone":
             for gauge in (self.desired, self.ready):
-                if key in gauge._metrics:
-                    gauge.remove(*key)
+                gauge.remove(*key)  # nothing happens when it was never shown
             return
         if outcome.wanted is not None:
             self.desired.labels(*key).set(outcome.wanted)
         if outcome.ready is not None:
             self.ready.labels(*key).set(outcome.ready)
 
-    def watch_queue(self, queue: WorkQueue[Key]) -> None:
-        """Show the queue's figures when they are asked for."""
+    def show(self, queue: WorkQueue[Key], pulse: Pulse) -> None:
+        """Show what the queue and the process keep count of, whenever it is asked for."""
+        self.registry.register(_Readings(queue, pulse))
 
-        def gauge(name: str, text: str, read: Callable[[], float]) -> None:
-            Gauge(name, text, registry=self.registry).set_function(read)
 
-        gauge("plimsoll_workqueue_depth", "Keys that wait for a worker.", lambda: len(queue))
-        gauge("plimsoll_workqueue_oldest_seconds", "How long the oldest key has waited.", queue.oldest_age)
-        gauge("plimsoll_workqueue_working", "Keys being worked on.", lambda: queue.working)
-        gauge("plimsoll_workqueue_adds", "Keys added since the start.", lambda: queue.counts.adds)
-        gauge("plimsoll_workqueue_retries", "Keys added again after a failure.", lambda: queue.counts.retries)
+class _Readings(Collector):
+    """Figures that are read when Prometheus asks."""
+
+    def __init__(self, queue: WorkQueue[Key], pulse: Pulse) -> None:
+        self._queue = queue
+        self._pulse = pulse
+
+    def collect(self) -> Iterator[Metric]:
+        """Every reading."""
+        queue, pulse = self._queue, self._pulse
+        yield GaugeMetricFamily("plimsoll_workqueue_depth", "Keys that wait for a worker.", len(queue))
+        yield GaugeMetricFamily("plimsoll_workqueue_working", "Keys being worked on.", queue.working)
+        oldest = "How long the oldest key that is due has waited."
+        yield GaugeMetricFamily("plimsoll_workqueue_oldest_seconds", oldest, queue.oldest_age())
+        yield CounterMetricFamily("plimsoll_workqueue_adds", "Keys added.", queue.counts.adds)
+        yield CounterMetricFamily(
+            "plimsoll_workqueue_retries", "Keys added again after a failure.", queue.counts.retries
+        )
+        lag = "How late the event loop last woke a timer."
+        yield GaugeMetricFamily("plimsoll_event_loop_lag_seconds", lag, pulse.loop_lag)
+        resync = "When every service was last listed."
+        yield GaugeMetricFamily("plimsoll_last_resync_timestamp_seconds", resync, pulse.resynced_at)

@@ -20,7 +20,7 @@ from plimsoll_kube.lease import Leadership, LeadershipLostError, LeaseTerms
 from plimsoll_kube.resources import LLM_SERVICE, POD_MONITOR
 from plimsoll_operator.event_source import EventSource
 from plimsoll_operator.liveness import Liveness, Vitals
-from plimsoll_operator.metrics import Metrics
+from plimsoll_operator.metrics import Metrics, Pulse
 from plimsoll_operator.ports import serve_health, serve_metrics
 from plimsoll_operator.reconciler import Key, Reconciler
 from plimsoll_operator.settings import Settings
@@ -47,8 +47,9 @@ class OperatorProcess:
         self._settings = settings
         self._source = source
         self._metrics = Metrics()
-        self._queue: WorkQueue[Key] = WorkQueue()
-        self._metrics.watch_queue(self._queue)
+        self._pulse = Pulse()
+        self._queue: WorkQueue[Key] = WorkQueue(on_wait=self._metrics.queue_seconds.observe)
+        self._metrics.show(self._queue, self._pulse)
         self._stop = asyncio.Event()
         self._connected = False
         self._leading_since = 0.0
@@ -66,7 +67,7 @@ class OperatorProcess:
         client = await KubeClient.connect(
             settings.kubeconfig, user_agent=USER_AGENT, on_request=self._metrics.observe_request
         )
-        async with client as api, self._ports(), _background(measure_lag(self._metrics)):
+        async with client as api, self._ports(), _background(measure_lag(self._pulse)):
             if not await self._until_stopped(self._wait_for_api(api)):
                 return 0
             terms = LeaseTerms(settings.lease_namespace, LEASE_NAME, _identity(), settings.lease_duration)
@@ -95,9 +96,7 @@ class OperatorProcess:
         tasks = {
             "lease": asyncio.create_task(leadership.hold()),
             "events": asyncio.create_task(self._source.run(self._queue.add, settings, started, monitors=monitors)),
-            "resync": asyncio.create_task(
-                resync(api, self._queue, self._metrics, settings.namespaces, settings.resync)
-            ),
+            "resync": asyncio.create_task(resync(api, self._queue, self._pulse, settings.namespaces, settings.resync)),
             "signals": asyncio.create_task(self._signals_after(started)),
             "stop": asyncio.create_task(self._stop.wait()),
         }
@@ -166,14 +165,14 @@ class OperatorProcess:
     def _problems(self) -> list[str]:
         if self._liveness is None:
             return []
-        last_resync = max(_value(self._metrics.last_resync), self._leading_since)
+        last_resync = max(self._pulse.resynced_at, self._leading_since)
         return self._liveness.problems(
             Vitals(
                 leading=self._leading,
                 watched=frozenset(self._source.running()),
                 oldest_key=self._queue.oldest_age(),
                 resync_age=time.time() - last_resync,
-                loop_lag=_value(self._metrics.loop_lag),
+                loop_lag=self._pulse.loop_lag,
             )
         )
 
@@ -214,7 +213,3 @@ async def _background(what: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 def _identity() -> str:
     """Who we are in the Lease: unique per process, readable for a person."""
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
-
-
-def _value(gauge: Any) -> float:
-    return float(gauge._value.get())

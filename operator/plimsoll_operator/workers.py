@@ -11,7 +11,7 @@ from typing import Final
 from plimsoll_kube.client import KubeApi
 from plimsoll_kube.errors import ApiError, Conflict, Forbidden
 from plimsoll_kube.resources import LLM_SERVICE
-from plimsoll_operator.metrics import Metrics
+from plimsoll_operator.metrics import Metrics, Pulse
 from plimsoll_operator.reconciler import Key, Reconciler
 from plimsoll_operator.workqueue import WorkQueue
 
@@ -60,14 +60,14 @@ def _failed(queue: WorkQueue[Key], key: Key, metrics: Metrics, result: str, erro
 
 
 async def resync(
-    api: KubeApi, queue: WorkQueue[Key], metrics: Metrics, namespaces: tuple[str, ...], interval: float
+    api: KubeApi, queue: WorkQueue[Key], pulse: Pulse, namespaces: tuple[str, ...], interval: float
 ) -> None:
     """List every service now and then and have it reconciled: what no event told is repaired.
 
     Args:
         api: where to list.
         queue: where keys go.
-        metrics: shows when it last happened.
+        pulse: told when it happened.
         namespaces: to list; empty lists all.
         interval: seconds between two, at least; at most twice that.
     """
@@ -81,13 +81,13 @@ async def resync(
             logger.warning("resync put off", extra={"detail": str(error)})
             await asyncio.sleep(RESYNC_RETRY_S)
             continue
-        metrics.last_resync.set_to_current_time()
+        pulse.resynced_at = time.time()
         await asyncio.sleep(interval * random.uniform(1.0, 2.0))
 
 
-async def measure_lag(metrics: Metrics) -> None:
-    """Show how late the event loop wakes a timer."""
+async def measure_lag(pulse: Pulse) -> None:
+    """Note how late the event loop wakes a timer."""
     while True:
         began = time.monotonic()
         await asyncio.sleep(LAG_INTERVAL_S)
-        metrics.loop_lag.set(max(0.0, time.monotonic() - began - LAG_INTERVAL_S))
+        pulse.loop_lag = max(0.0, time.monotonic() - began - LAG_INTERVAL_S)

@@ -69,10 +69,21 @@ class WorkQueue(Generic[Key]):
 
     What a person changed is urgent. The rest (echoes of our own writes, pods, resyncs) waits while anything urgent is
     due, and never takes more than `background_limit` workers, so that one is always there for the next change.
+
+    Args:
+        clock: monotonic seconds.
+        background_limit: workers that the background may take at once.
+        on_wait: told, for every key taken, how long it had been due.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, background_limit: int = 4) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        background_limit: int = 4,
+        on_wait: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._clock = clock
+        self._on_wait = on_wait
         self._background_limit = background_limit
         self._urgent: _Lane[Key] = _Lane()
         self._background: _Lane[Key] = _Lane()
@@ -152,6 +163,7 @@ class WorkQueue(Generic[Key]):
         self._wake.set()
 
     def _take(self, lane: _Lane[Key], *, background: bool) -> Key:
+        self._on_wait(max(0.0, self._clock() - (lane.first() or 0.0)))
         key = lane.pop()
         self._working[key] = background
         return key

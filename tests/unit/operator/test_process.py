@@ -15,7 +15,7 @@ from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, POD
 from plimsoll_operator import events
 from plimsoll_operator.liveness import LOOP_LAG_S, OLDEST_KEY_S, WATCHER_GRACE_S, Liveness, Vitals
 from plimsoll_operator.logs import JsonFormatter
-from plimsoll_operator.metrics import Metrics
+from plimsoll_operator.metrics import Metrics, Pulse
 from plimsoll_operator.reconciler import Outcome
 from plimsoll_operator.settings import Settings, parse_settings
 from plimsoll_operator.workers import resync, work
@@ -167,7 +167,7 @@ async def test_an_error_becomes_a_later_try(error: Exception, result: str) -> No
 async def test_metrics_of_a_service_come_and_go() -> None:
     queue: WorkQueue[Any] = WorkQueue()
     metrics = Metrics()
-    metrics.watch_queue(queue)
+    metrics.show(queue, Pulse())
     metrics.observe_request("apply", 200, 0.01)
     metrics.observe_outcome(("ml", "a"), Outcome("reconciled", ready=1, wanted=3))
     text = generate_latest(metrics.registry).decode()
@@ -182,7 +182,7 @@ async def test_a_resync_adds_every_service(fake_kube: Any, service: Any) -> None
     for name in ("a", "b"):
         fake_kube.put(service(name))
     queue: WorkQueue[Any] = WorkQueue()
-    task = asyncio.create_task(resync(fake_kube, queue, Metrics(), (), 1000.0))
+    task = asyncio.create_task(resync(fake_kube, queue, Pulse(), (), 1000.0))
     while queue.counts.adds < 2:
         await asyncio.sleep(0)
     task.cancel()
