@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from plimsoll_kube.client import KubeApi
-from plimsoll_kube.errors import ApiError, Conflict
+from plimsoll_kube.errors import ApiError, Conflict, NotFound
 from plimsoll_kube.resources import LEASE, Manifest
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ RENEW_SHARE: Final = 10 / 15
 
 RETRY_SHARE: Final = 2 / 15
 """Of the duration: pause between tries to take or renew."""
-
-JITTER: Final = 0.2
 
 
 class LeadershipLostError(Exception):
@@ -131,6 +129,8 @@ class Leadership:
             self._lease = None if not self.leading else await self._read_quietly()
             return False
         except (ApiError, TimeoutError) as error:
+            if isinstance(error, NotFound):
+                self._lease = None  # somebody deleted it: it is made again
             logger.warning("the Lease could not be renewed: %r", error)
             return False
         if done:

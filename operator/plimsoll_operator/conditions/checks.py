@@ -145,7 +145,7 @@ def starting(situation: Situation) -> Verdict | None:
     wanted = situation.wanted or 0
     if situation.ready >= wanted:
         return None
-    return Verdict("True", Reason.STARTING, f"{situation.ready} of {wanted} replicas ready, {wanted} wanted")
+    return Verdict("True", Reason.STARTING, f"{situation.ready} of {wanted} replicas ready")
 
 
 def draining(situation: Situation) -> Verdict | None:

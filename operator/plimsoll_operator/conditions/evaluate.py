@@ -71,9 +71,10 @@ def set_condition(
 
 
 def transitions(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[Transition]:
-    """Conditions whose status or reason changed: what people are told. What begins unremarkable is not told."""
+    """Conditions whose status or reason changed: what people are told. What begins unremarkable is not told, nor is one
+    refusal told twice."""
     earlier = {condition["type"]: (condition["status"], condition["reason"]) for condition in before}
-    changed = []
+    changed: list[Transition] = []
     for condition in after:
         was = earlier.get(condition["type"])
         if was == (condition["status"], condition["reason"]):
@@ -81,5 +82,7 @@ def transitions(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str
         if was is None and condition["reason"] in (Reason.NO_REPLICA_READY, Reason.NOT_CREATED, Reason.NOT_ACCEPTED):
             continue
         found = Verdict(condition["status"], condition["reason"], condition["message"])
+        if any(found == other.verdict for other in changed):
+            continue
         changed.append(Transition(ConditionType(condition["type"]), found))
     return changed

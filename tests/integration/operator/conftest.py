@@ -20,7 +20,7 @@ from plimsoll_cli.sandbox.control_plane import ControlPlane
 
 GPU_PRODUCT = "NVIDIA-H100-80GB-HBM3"
 USER = "system:serviceaccount:plimsoll-system:plimsoll-operator"
-LEASE_SECONDS = 3
+LEASE_SECONDS = 6
 KINDS = "deployments,services,poddisruptionbudgets,networkpolicies,podmonitors,persistentvolumeclaims"
 
 

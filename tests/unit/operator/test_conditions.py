@@ -98,7 +98,7 @@ def test_scaled_to_zero(running: Situation) -> None:
 
 def test_starting_and_draining(running: Situation, pod: Any) -> None:
     starting = replace(running, pods=live_pods([pod("a", ready=True), pod("b")]))
-    assert verdict(P, starting) == Verdict("True", "Starting", "1 of 2 replicas ready, 2 wanted")
+    assert verdict(P, starting) == Verdict("True", "Starting", "1 of 2 replicas ready")
     leaving = pod("c", ready=True, deletionTimestamp="2026-01-01T00:00:00Z")
     draining = replace(running, pods=live_pods([pod("a", ready=True), pod("b", ready=True), leaving]))
     assert verdict(P, draining).reason == "Draining"
@@ -187,3 +187,9 @@ def test_only_transitions_are_told(running: Situation, pod: Any) -> None:
     assert [(c.type, c.verdict.reason, c.event_type) for c in transitions(after, gone)] == [
         (A, "NoReplicaReady", "Warning")
     ]
+
+
+def test_one_refusal_is_told_once() -> None:
+    new = Situation(generation=1, refused=InvalidSpecError(Reason.INFEASIBLE, "too big"))
+    told = transitions([], evaluate(new, [], "t1"))
+    assert [(c.type, c.event_type) for c in told] == [(ConditionType.ACCEPTED, "Warning")]
