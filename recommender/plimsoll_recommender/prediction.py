@@ -35,6 +35,8 @@ class Latency:
             return known[0][1]
         for (before, low), (after, high) in itertools.pairwise(known):
             if percentile <= after:
+                if low == high:
+                    return low
                 return low + (high - low) * (percentile - before) / (after - before)
         return known[-1][1]
 

@@ -38,7 +38,7 @@ def latency_curve(
     replica = Replica.of(facts, gpu, config, workload)
     points = []
     for index in range(1, POINTS + 1):
-        point = replica.at(replica.slots * (index / POINTS) ** 2)
+        point = replica.at(replica.most_decoding * (index / POINTS) ** 2)
         times = open_times(replica, point)
         percentile = objectives.percentile
         points.append(

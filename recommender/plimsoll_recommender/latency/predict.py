@@ -87,10 +87,14 @@ def open_loop(replica: Replica, rate: float, line: float, wide: float = 1.0) -> 
         point = replica.busiest()
         endless = _Times(math.inf, 0.0, point.step, 0.0, math.inf, 0.0)
         return _prediction(replica, point, endless, math.inf, line, wide, saturated=True)
-    point = replica.at(decoding)
+    return at_point(replica, replica.at(decoding), line, wide)
+
+
+def at_point(replica: Replica, point: OperatingPoint, line: float, wide: float = 1.0) -> Prediction:
+    """In an open loop at a known operating point."""
     times = open_times(replica, point)
-    admission = _admission_wait(replica, point)
-    return _prediction(replica, point, times, rate * admission, line, wide, saturated=False)
+    waiting = point.rate * _admission_wait(replica, point)
+    return _prediction(replica, point, times, waiting, line, wide, saturated=False)
 
 
 def open_times(replica: Replica, point: OperatingPoint) -> _Times:
@@ -102,11 +106,11 @@ def open_times(replica: Replica, point: OperatingPoint) -> _Times:
 
 def _closed_point(replica: Replica, limit: float) -> OperatingPoint:
     """The steady state in which decoding and prefilling sequences together are `limit`."""
-    decoding = limit
+    decoding = min(limit, replica.most_decoding)
     for _ in range(12):
         point = replica.at(max(decoding, 1e-6))
         beside = point.rate * (point.prefill_time + REQUEST_OVERHEAD)
-        decoding = 0.5 * decoding + 0.5 * max(limit - beside, 0.25 * limit)
+        decoding = 0.5 * decoding + 0.5 * min(max(limit - beside, 0.25 * limit), replica.most_decoding)
     return replica.at(max(decoding, 1e-6))
 
 
@@ -152,7 +156,7 @@ def load_line(replica: Replica, objectives: Objectives | None) -> OperatingPoint
     busiest = replica.busiest()
     if objectives is None or meets(replica, busiest, objectives):
         return busiest
-    low, high = 0.0, replica.slots
+    low, high = 0.0, replica.most_decoding
     for _ in range(LOAD_LINE_STEPS):
         middle = 0.5 * (low + high)
         if meets(replica, replica.at(middle), objectives):

@@ -133,8 +133,18 @@ class Replica:
         """
         return self.workload.input_tokens + 0.5 * self.workload.output_tokens * (1 + self.output_variation**2)
 
+    @property
+    def most_decoding(self) -> float:
+        """Most sequences that can decode at once.
+
+        Beyond T O / (I + O), prompts of I tokens come in slower than sequences of O tokens leave, with T tokens a step.
+        """
+        generated = max(self.workload.output_tokens, 1.0)
+        prompt = self.workload.computed_input_tokens
+        return min(self.slots, self.config.max_num_batched_tokens * generated / (prompt + generated))
+
     def at(self, decoding: float) -> OperatingPoint:
-        """The steady state with `decoding` sequences generating (above zero, at most `slots`)."""
+        """The steady state with `decoding` sequences generating (above zero, at most `most_decoding`)."""
         prompt = self.workload.computed_input_tokens
         cached = self.workload.input_tokens - prompt
         generated = max(self.workload.output_tokens, 1.0)
@@ -148,9 +158,7 @@ class Replica:
         plain = self.model.mixed_seconds(0.0, 0.0, decoding, context)
         mixed = self.model.mixed_seconds(chunk, reach, decoding, context)
         step = (1 - share) * plain + share * mixed
-        # Beyond the budget, prompts come in slower than sequences leave: fewer decode than could.
-        progress = min(1.0, budget / wanted)
-        rate = arrivals * progress / step
+        rate = arrivals / step
         own = self._prefill_seconds(budget, reach, decoding, plain)
         return OperatingPoint(
             decoding=decoding,
@@ -198,14 +206,14 @@ class Replica:
         return START_BURST * rivals * max(0.0, alone - self.model.mixed_seconds(0.0, 0.0, 1.0, 1.0))
 
     def busiest(self) -> OperatingPoint:
-        """The steady state with every slot in use."""
-        return self.at(self.slots)
+        """The steady state that carries the most."""
+        return self.at(self.most_decoding)
 
     def decoding_for(self, rate: float) -> float | None:
         """Sequences that decode at a request rate; None when the replica cannot carry it."""
         if self.busiest().rate < rate:
             return None
-        low, high = 0.0, self.slots
+        low, high = 0.0, self.most_decoding
         for _ in range(40):
             middle = 0.5 * (low + high)
             low, high = (middle, high) if self.at(middle).rate < rate else (low, middle)

@@ -17,6 +17,13 @@ from plimsoll_recommender.step_load import StepLoad
 ROOFLINE_SHARPNESS: Final[float] = 3.0
 """Exponent p of (compute^p + memory^p)^(1/p): kernels overlap both, though not wholly near the corner."""
 
+EXPERT_MATMUL_16BIT: Final = 0.35
+"""Share of 16-bit FLOP/s that unquantised experts reach.
+
+Between the median (0.2) and p90 (0.43) of 4096 and more tokens in the fused-experts tables of vLLM 0.19 and 0.24 on
+H100 and H200 (ai-dynamo/aiconfigurator, Apache-2.0); their small shards are bound by memory.
+"""
+
 STAGE_HANDOVER: Final = 60e-6
 """Seconds to hand activations from one pipeline stage to the next on one node."""
 
@@ -127,9 +134,9 @@ def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, share:
             held = weight.elements * weight.share(tensor, expert_ranks) * count / stages
             if weight.split is Split.EXPERTS:
                 experts, active = float(weight.copies), weight.active
-                peak = quantized if weight.bits < 16 else gpu.flops_16bit
+                rate = quantized * share.expert_matmul if weight.bits < 16 else gpu.flops_16bit * EXPERT_MATMUL_16BIT
                 expert_bytes += held * weight.bits / 8
-                expert_time += 2 * held * weight.active / weight.copies / (peak * share.expert_matmul)
+                expert_time += 2 * held * weight.active / weight.copies / rate
             elif weight.linear:
                 dense_bytes += held * weight.bits / 8
                 dense_time += 2 * held / (quantized * share.matmul_quantized if weight.bits < 16 else flops16)

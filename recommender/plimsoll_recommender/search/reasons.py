@@ -167,7 +167,7 @@ def _sequences(ask: Ask, best: Candidate) -> FieldReason:
     assert best.line is not None
     assert best.config is not None
     replica, line, value = best.replica, best.line, best.config.max_num_seqs
-    limit = violated(replica, replica.at(min(line.decoding * 1.05, replica.slots)), ask.objectives)
+    limit = violated(replica, replica.at(min(line.decoding * 1.05, replica.most_decoding)), ask.objectives)
     binding = f"{limit.upper()} objective" if limit else bound_of(replica, line, saturated=True)
     because = (
         f"{line.running:.3g} run at the load line ({binding} binds), times {BURST_ALLOWANCE:g} for bursts; the KV "

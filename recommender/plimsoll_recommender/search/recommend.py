@@ -10,7 +10,7 @@ from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.errors import InfeasibleError, RecommenderError
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.efficiency import efficiency_of
-from plimsoll_recommender.latency.predict import UNCALIBRATED, open_loop
+from plimsoll_recommender.latency.predict import UNCALIBRATED, at_point
 from plimsoll_recommender.recommendation import Confidence, Cost, Limits, Recommendation
 from plimsoll_recommender.search.candidates import BATCHED_TOKENS, Ask, Candidate, first_look, parallelisms, sized
 from plimsoll_recommender.search.reasons import alternatives_to, reasons_for
@@ -116,7 +116,7 @@ def _recommendation(
     assert best.line is not None
     rate = best.line.rate
     wide = 1.0 if efficiency_of(best.gpu.architecture).calibrated else UNCALIBRATED
-    predicted = open_loop(best.replica, rate * (1 - 1e-9), rate, wide)
+    predicted = at_point(best.replica, best.line, rate, wide)
     confidence, why = _confidence(ask, best)
     offered = ask.workload.requests_per_second or rate * best.replicas
     tokens_per_hour = min(offered, rate * best.replicas) * ask.workload.output_tokens * 3600
