@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from plimsoll_api import names
 from plimsoll_api.v1alpha1 import LLMServiceSpec, parse_duration
-from plimsoll_cli.demo.scenario import duration, published_requests, replayed_requests
+from plimsoll_cli.demo.scenario import PHASES, Phase, duration, published_requests, replayed_requests
 from plimsoll_cli.demo.snapshot import Snapshot, take
 from plimsoll_cli.demo.verdict import scaling_outcome
 from plimsoll_cli.errors import CommandError
@@ -43,6 +43,7 @@ class CourseOptions:
         highest_load_line: requests/s that the traffic treats as one replica's load line at most: what this machine can
             send and proxy beside everything else that runs on it.
         trace: a real trace to replay; None draws from its published statistics.
+        phases: of the traffic.
     """
 
     namespace: str
@@ -54,6 +55,7 @@ class CourseOptions:
     length_factor: float = 1.0
     highest_load_line: float = 12.0
     trace: tuple[Request, ...] | None = None
+    phases: tuple[Phase, ...] = PHASES
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class Course:
             url=f"http://{front['spec']['clusterIP']}:{front['spec']['ports'][0]['port']}",
             model=spec.model.served_name or options.name,
             requests=self._requests(load_line),
-            duration=duration(),
+            duration=duration(self._options.phases),
             label="Azure 2023 conversation, " + ("replayed" if options.trace else "published statistics"),
             objectives=Objectives(
                 ttft=parse_duration(spec.objectives.ttft),
@@ -168,9 +170,14 @@ class Course:
                 seed=options.seed,
                 context=options.context,
                 length_factor=options.length_factor,
+                phases=options.phases,
             )
         return published_requests(
-            load_line, seed=options.seed, context=options.context, length_factor=options.length_factor
+            load_line,
+            seed=options.seed,
+            context=options.context,
+            length_factor=options.length_factor,
+            phases=options.phases,
         )
 
 

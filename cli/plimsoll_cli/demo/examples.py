@@ -9,9 +9,12 @@ from typing import Any, Final
 
 import yaml
 
+from plimsoll_cli.demo.scenario import PHASES, REAL_ENGINE_PHASES, Phase
 from plimsoll_cli.errors import CommandError
 
 CHAT_EXAMPLE: Final = Path("examples/chat.yaml")
+TINY_CONTEXT: Final = 1000
+TINY_SEQUENCES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Example:
         context: most tokens a request may have.
         length_factor: multiplies the published request lengths.
         highest_load_line: requests/s of one replica that this machine can keep up with.
+        phases: of the traffic.
     """
 
     source: str
@@ -35,6 +39,7 @@ class Example:
     context: int
     length_factor: float
     highest_load_line: float
+    phases: tuple[Phase, ...]
 
     @staticmethod
     def gpus(service: Mapping[str, Any]) -> int:
@@ -57,11 +62,15 @@ def _chat() -> Example:
         raise CommandError(f"{CHAT_EXAMPLE} is not here: run the demo from the root of a checkout", 3)
     text = CHAT_EXAMPLE.read_text(encoding="utf-8")
     name = yaml.safe_load(text)["metadata"]["name"]
-    return Example(str(CHAT_EXAMPLE), text, name, 60.0, 4096, 1.0, 12.0)
+    return Example(str(CHAT_EXAMPLE), text, name, 60.0, 4096, 1.0, 12.0, PHASES)
 
 
 def _tiny_chat() -> Example:
-    """The same service with a tiny model made on the spot, short requests and two replicas at most."""
+    """The same service with a tiny model made on the spot, and objectives that two CPU cores can meet.
+
+    Four sequences a batch make requests in flight the limit: the tiny model's own load line on a GPU is far beyond what
+    this machine can send.
+    """
     from plimsoll_runtime import tiny_model, vllm_environment
 
     try:
@@ -69,7 +78,11 @@ def _tiny_chat() -> Example:
     except vllm_environment.VllmUnavailableError as error:
         raise CommandError(f"the real engine cannot be had: {error}", 3) from error
     service = yaml.safe_load(_chat().text)
-    service["spec"]["model"] = {"uri": f"file://{model}", "servedName": "chat"}
-    service["spec"]["engine"] = {"maxModelLen": 1024, "maxNumSeqs": 16}
-    service["spec"]["scaling"]["maxReplicas"] = 2
-    return Example("examples/chat.yaml (tiny model)", yaml.safe_dump(service), "chat", 240.0, 1000, 0.15, 1.0)
+    spec = service["spec"]
+    spec["model"] = {"uri": f"file://{model}", "servedName": "chat"}
+    spec["engine"] = {"maxModelLen": TINY_CONTEXT, "maxNumSeqs": TINY_SEQUENCES}
+    spec["workload"] = {"inputTokens": {"mean": 500}, "outputTokens": {"mean": 200}, "requestsPerSecond": "1"}
+    spec["objectives"] = {"ttft": "20s", "tpot": "500ms"}
+    spec["scaling"]["maxReplicas"] = 2
+    text = yaml.safe_dump(service)
+    return Example("examples/chat.yaml (tiny model)", text, "chat", 400.0, TINY_CONTEXT, 1.0, 1.0, REAL_ENGINE_PHASES)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from plimsoll_cli.demo.scenario import PHASES, Phase
+from plimsoll_cli.demo.scenario import Phase
 from plimsoll_cli.demo.snapshot import Snapshot
 from plimsoll_cli.demo.verdict import ScalingOutcome
 from plimsoll_cli.load.html import load_sections
@@ -62,8 +62,10 @@ def build(
     scaling: ScalingOutcome,
     failures: Sequence[str],
     gpus_per_replica: int,
+    phases: Sequence[Phase],
 ) -> str:
     """The page as HTML."""
+    bands = _bands(phases)
     saved = saved_share(snapshots, gpus_per_replica)
     verdict = "Passed" if not failures else "Failed: " + "; ".join(failures)
     tiles = [
@@ -73,8 +75,8 @@ def build(
         Tile(f"{saved * 100:.0f} %", "fewer GPU-hours than fixed at the peak"),
     ]
     sections = [
-        Section("Replicas followed the traffic", _replicas_chart(snapshots, result), "Shaded: the phases of traffic."),
-        Section("Queue and running requests", _queue_chart(snapshots)),
+        Section("Replicas followed the traffic", _replicas_chart(snapshots, result, bands), "Shaded: the burst."),
+        Section("Queue and running requests", _queue_chart(snapshots, bands)),
         Section("What it decided, and why", _history_table(status)),
         Section("The configuration it chose", _recommendation_table(status)),
         *load_sections(result, summary),
@@ -83,7 +85,7 @@ def build(
     return page(f"Plimsoll demo: {service}", text, sections, tiles)
 
 
-def _bands(phases: Sequence[Phase] = PHASES) -> list[Band]:
+def _bands(phases: Sequence[Phase]) -> list[Band]:
     bands, began = [], 0.0
     for number, phase in enumerate(phases):
         if number % 2:
@@ -92,7 +94,7 @@ def _bands(phases: Sequence[Phase] = PHASES) -> list[Band]:
     return bands
 
 
-def _replicas_chart(snapshots: Sequence[Snapshot], result: LoadResult) -> str:
+def _replicas_chart(snapshots: Sequence[Snapshot], result: LoadResult, bands: Sequence[Band]) -> str:
     at = [snapshot.at for snapshot in snapshots]
     offered = series(result)
     lines = [
@@ -102,16 +104,16 @@ def _replicas_chart(snapshots: Sequence[Snapshot], result: LoadResult) -> str:
         Line("draining", at, [s.draining for s in snapshots], stepped=True),
         Line("requests/s offered", offered.at, offered.offered, right=True),
     ]
-    return timeseries(lines, y_title="replicas", right_title="requests/s", bands=_bands())
+    return timeseries(lines, y_title="replicas", right_title="requests/s", bands=bands)
 
 
-def _queue_chart(snapshots: Sequence[Snapshot]) -> str:
+def _queue_chart(snapshots: Sequence[Snapshot], bands: Sequence[Band]) -> str:
     at = [snapshot.at for snapshot in snapshots]
     lines = [
         Line("waiting", at, [s.waiting for s in snapshots]),
         Line("running", at, [s.running for s in snapshots]),
     ]
-    return timeseries(lines, y_title="requests", bands=_bands())
+    return timeseries(lines, y_title="requests", bands=bands)
 
 
 def _history_table(status: dict[str, Any]) -> str:
