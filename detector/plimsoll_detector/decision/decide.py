@@ -166,8 +166,13 @@ def _out_of_bounds(current: int, policy: Policy) -> Decision | None:
 
 
 def _ceiling(policy: Policy) -> tuple[int, str]:
-    """Most replicas allowed, and what allows no more: a budget below minReplicas wins, for it is money."""
+    """Most replicas allowed, and what allows no more: a budget below minReplicas wins, for it is money.
+
+    One replica is kept whatever it costs: a budget that pays for none is a mistake to be told of, not a way to stop.
+    """
     affordable = policy.affordable
+    if affordable is not None and affordable < 1:
+        return 1, f"one, although budgetPerHour {format_decimal(policy.budget_per_hour or 0.0, 2)} pays for none"
     if affordable is not None and affordable < policy.max_replicas:
         price = f"{format_decimal(policy.replica_cost or 0.0, 2)} per replica and hour"
         budget = f"budgetPerHour {format_decimal(policy.budget_per_hour or 0.0, 2)}"

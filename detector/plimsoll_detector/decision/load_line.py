@@ -8,6 +8,7 @@ ratio drifts back to 1, slowly, so that one bad hour does not cost replicas for 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -21,9 +22,10 @@ RATIO_BOUNDS: Final = (0.5, 2.0)
 """How far measurement may move the predicted load line. Beyond, the recommendation is wrong and must be made anew; and
 an objective that no number of replicas can meet must not buy more than twice as many."""
 
-STEP_DOWN: Final = 0.3
-STEP_UP: Final = 0.1
-"""Share of the way to the evidence that one tick goes: towards caution in a few ticks, towards thrift in minutes."""
+DOWN_SECONDS: Final = 45.0
+UP_SECONDS: Final = 600.0
+"""Time constants of the way to the evidence: towards caution within a minute, towards thrift in ten. A crowd that has
+just arrived meets the objectives until its queue has built up; that must not pass for a higher line."""
 
 HALF_LIFE_SECONDS: Final = 3600.0
 """Time in which half of a correction without further evidence fades."""
@@ -88,9 +90,9 @@ def next_ratio(
         return ratio
     found = evidence(observation, line)
     if found.at_most is not None and found.at_most < ratio:
-        moved = ratio + STEP_DOWN * (found.at_most - ratio)
+        moved = found.at_most + (ratio - found.at_most) * math.exp(-elapsed / DOWN_SECONDS)
     elif found.at_least is not None and found.at_least > ratio:
-        moved = ratio + STEP_UP * (found.at_least - ratio)
+        moved = found.at_least + (ratio - found.at_least) * math.exp(-elapsed / UP_SECONDS)
     elif found.at_most is None:
         moved = 1.0 + (ratio - 1.0) * 0.5 ** (elapsed / HALF_LIFE_SECONDS)
     else:

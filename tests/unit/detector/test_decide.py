@@ -131,6 +131,7 @@ def test_what_bounds_growth(
         (1, {"min_replicas": 3}, 3),
         (5, {"budget_per_hour": 6.4, "replica_cost": 3.2}, 2),
         (5, {"min_replicas": 4, "budget_per_hour": 6.4, "replica_cost": 3.2}, 2),
+        (5, {"budget_per_hour": 1.0, "replica_cost": 3.2}, 1),
     ],
 )
 def test_bounds_hold_even_when_blind(
