@@ -59,13 +59,43 @@ def predict(
         InfeasibleError: when the engine would not start with these settings.
         RecommenderError: settings that the model cannot be divided by.
     """
-    replica = Replica.of(facts, gpu, config, workload)
+    ranks = config.data_parallel_size
+    share = _share_of(workload, ranks)
+    replica = Replica.of(facts, gpu, config, share)
     line = load_line(replica, objectives)
     wide = 1.0 if efficiency_of(gpu.architecture).calibrated else UNCALIBRATED
+    if share.concurrency is not None:
+        found = closed_loop(replica, share.concurrency, line.rate, wide)
+    elif share.requests_per_second is not None:
+        found = open_loop(replica, share.requests_per_second, line.rate, wide)
+    else:
+        found = at_point(replica, line, line.rate, wide)
+    return _over_ranks(found, ranks) if ranks > 1 else found
+
+
+def _share_of(workload: Workload, ranks: int) -> Workload:
+    """What one data-parallel rank gets when requests are spread evenly."""
     if workload.concurrency is not None:
-        return closed_loop(replica, workload.concurrency, line.rate, wide)
-    rate = workload.requests_per_second if workload.requests_per_second is not None else line.rate
-    return open_loop(replica, rate, line.rate, wide)
+        return replace(workload, concurrency=workload.concurrency / ranks)
+    if workload.requests_per_second is not None:
+        return replace(workload, requests_per_second=workload.requests_per_second / ranks)
+    return workload
+
+
+def _over_ranks(one: Prediction, ranks: int) -> Prediction:
+    """All ranks together: latencies of one, counts and rates of all."""
+    through = one.throughput
+    return replace(
+        one,
+        throughput=Throughput(
+            through.requests_per_second * ranks,
+            through.output_tokens_per_second * ranks,
+            through.total_tokens_per_second * ranks,
+        ),
+        load_line_rps=one.load_line_rps * ranks,
+        running=one.running * ranks,
+        waiting=one.waiting * ranks,
+    )
 
 
 def closed_loop(replica: Replica, concurrency: float, line: float, wide: float = 1.0) -> Prediction:

@@ -76,10 +76,6 @@ class MemoryLedger:
         graphs = 0.0 if self.cuda_graphs_in_budget else self.cuda_graphs_gib
         return self.gpu_total_gib - self.requested_gib - self.context_gib - graphs
 
-    def sequences_of(self, tokens: float) -> float:
-        """Sequences of a mean length that fit at once (fewer for layouts with windows is not considered)."""
-        return self.kv_cache_tokens / max(tokens, 1.0)
-
 
 def memory_ledger(
     facts: ModelFacts,

@@ -111,6 +111,20 @@ def test_the_load_line_meets_its_objectives_and_a_tighter_one_carries_less() -> 
     assert lines == sorted(lines, reverse=True)
 
 
+def test_data_parallel_ranks_share_the_load() -> None:
+    one, two = (
+        predict(
+            QWEN,
+            H100,
+            EngineConfig(tensor_parallel_size=2, data_parallel_size=ranks, max_model_len=8192),
+            Workload(1024, 512, concurrency=32 * ranks),
+        )
+        for ranks in (1, 2)
+    )
+    assert two.tpot.mean == pytest.approx(one.tpot.mean)
+    assert two.throughput.requests_per_second == pytest.approx(2 * one.throughput.requests_per_second)
+
+
 def test_prefix_hits_shorten_prefill() -> None:
     config = EngineConfig(tensor_parallel_size=2, max_model_len=16_384)
     cold, warm = (
