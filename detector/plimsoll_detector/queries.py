@@ -52,6 +52,12 @@ class Signal(StrEnum):
     QUEUE_TIME_BUCKETS = "queue_time_buckets"
 
 
+REQUIRED: Final = frozenset(
+    {Signal.RUNNING, Signal.WAITING, Signal.WAITING_GROWTH, Signal.STARTED, Signal.GENERATION_TOKENS}
+)
+"""Signals without which nothing is decided."""
+
+
 class Per(StrEnum):
     """What one sample of an answer is about."""
 
@@ -115,71 +121,63 @@ def query_table(window_seconds: float) -> tuple[Query, ...]:
     """
     window = f"{round(window_seconds * 1000)}ms"
     lengths = f"{round(window_seconds * 1000) * LENGTHS_WINDOWS}ms"
+    clock = Query(Signal.CLOCK, "vector(time())", "s", Per.SERVER)
+    return (clock, *_levels(window), *_rates(window), *_distributions(window, lengths))
+
+
+def _levels(window: str) -> tuple[Query, ...]:
+    """What a replica holds."""
     running = f"{series.RUNNING}{{{_SCRAPED}}}"
-    per_second, tokens, seconds = "1/s", "tokens/s", "s"
-    return (
-        Query(Signal.CLOCK, "vector(time())", seconds, Per.SERVER),
-        Query(Signal.SCRAPED_AT, _pod("min", f"timestamp({running})"), seconds, Per.POD),
-        Query(Signal.UP, _pod("min", f"up{{{_SCRAPED}}}"), "1", Per.POD),
-        Query(Signal.RUNNING, _pod("sum", running), "requests", Per.POD, required=True),
-        Query(Signal.RUNNING_MEAN, _pod("sum", f"avg_over_time({running}[{window}])"), "requests", Per.POD),
-        Query(Signal.RUNNING_FLOOR, _pod("sum", f"min_over_time({running}[{window}])"), "requests", Per.POD),
-        Query(Signal.WAITING, _waiting("", window), "requests", Per.POD, required=True),
-        Query(Signal.WAITING_FLOOR, _waiting("min_over_time", window), "requests", Per.POD),
-        Query(Signal.WAITING_GROWTH, _waiting("deriv", window), per_second, Per.POD, required=True),
-        Query(Signal.KV_USAGE, _pod("max", f"{series.KV_CACHE_USAGE}{{{_SCRAPED}}}"), "1", Per.POD),
-        Query(
-            Signal.STARTED,
-            _pod("sum", _rate(series.count(series.TIME_TO_FIRST_TOKEN), window)),
-            per_second,
-            Per.POD,
-            required=True,
-        ),
-        Query(
-            Signal.FINISHED,
-            _pod("sum", _rate(series.REQUEST_SUCCESS, window), extra=f", {series.LABEL_FINISHED_REASON}"),
-            per_second,
-            Per.POD,
-        ),
-        Query(Signal.PROMPT_TOKENS, _pod("sum", _rate(series.PROMPT_TOKENS, window)), tokens, Per.POD),
-        Query(
-            Signal.GENERATION_TOKENS,
-            _pod("sum", _rate(series.GENERATION_TOKENS, window)),
-            tokens,
-            Per.POD,
-            required=True,
-        ),
-        Query(Signal.PREEMPTIONS, _pod("sum", _rate(series.PREEMPTIONS, window)), per_second, Per.POD),
-        Query(Signal.STEPS, _pod("sum", _rate(series.count(series.ITERATION_TOKENS), window)), per_second, Per.POD),
-        Query(Signal.ITL_SUM, _pod("sum", _rate(series.total(series.INTER_TOKEN_LATENCY), window)), "s/s", Per.POD),
-        Query(
-            Signal.ITL_COUNT, _pod("sum", _rate(series.count(series.INTER_TOKEN_LATENCY), window)), per_second, Per.POD
-        ),
-        Query(Signal.TTFT_SUM, _pod("sum", _rate(series.total(series.TIME_TO_FIRST_TOKEN), window)), "s/s", Per.POD),
-        Query(
-            Signal.PROMPT_LENGTH_SUM,
-            _per_service(series.total(series.REQUEST_PROMPT_TOKENS), lengths),
-            tokens,
-            Per.SERVICE,
-        ),
-        Query(
-            Signal.OUTPUT_LENGTH_SUM,
-            _per_service(series.total(series.REQUEST_GENERATION_TOKENS), lengths),
-            tokens,
-            Per.SERVICE,
-        ),
-        Query(
-            Signal.LENGTH_COUNT,
-            _per_service(series.count(series.REQUEST_GENERATION_TOKENS), lengths),
-            per_second,
-            Per.SERVICE,
-        ),
-        Query(Signal.TTFT_BUCKETS, _buckets(series.TIME_TO_FIRST_TOKEN, window), per_second, Per.SERVICE),
-        Query(Signal.TPOT_BUCKETS, _buckets(series.TIME_PER_OUTPUT_TOKEN, window), per_second, Per.SERVICE),
-        Query(Signal.E2E_BUCKETS, _buckets(series.E2E_LATENCY, window), per_second, Per.SERVICE),
-        Query(Signal.QUEUE_TIME_BUCKETS, _buckets(series.QUEUE_TIME, window), per_second, Per.SERVICE),
+    return tuple(
+        Query(signal, promql, unit, Per.POD, signal in REQUIRED)
+        for signal, promql, unit in (
+            (Signal.SCRAPED_AT, _pod("min", f"timestamp({running})"), "s"),
+            (Signal.UP, _pod("min", f"up{{{_SCRAPED}}}"), "1"),
+            (Signal.RUNNING, _pod("sum", running), "requests"),
+            (Signal.RUNNING_MEAN, _pod("sum", f"avg_over_time({running}[{window}])"), "requests"),
+            (Signal.RUNNING_FLOOR, _pod("sum", f"min_over_time({running}[{window}])"), "requests"),
+            (Signal.WAITING, _waiting("", window), "requests"),
+            (Signal.WAITING_FLOOR, _waiting("min_over_time", window), "requests"),
+            (Signal.WAITING_GROWTH, _waiting("deriv", window), "1/s"),
+            (Signal.KV_USAGE, _pod("max", f"{series.KV_CACHE_USAGE}{{{_SCRAPED}}}"), "1"),
+        )
     )
 
 
-REQUIRED: Final = tuple(query.signal for query in query_table(60.0) if query.required)
-"""Signals without which nothing is decided."""
+def _rates(window: str) -> tuple[Query, ...]:
+    """What a replica does."""
+    by_reason = f", {series.LABEL_FINISHED_REASON}"
+    finished = _pod("sum", _rate(series.REQUEST_SUCCESS, window), extra=by_reason)
+    rates = tuple(
+        Query(signal, _pod("sum", _rate(metric, window)), unit, Per.POD, signal in REQUIRED)
+        for signal, metric, unit in (
+            (Signal.STARTED, series.count(series.TIME_TO_FIRST_TOKEN), "1/s"),
+            (Signal.PROMPT_TOKENS, series.PROMPT_TOKENS, "tokens/s"),
+            (Signal.GENERATION_TOKENS, series.GENERATION_TOKENS, "tokens/s"),
+            (Signal.PREEMPTIONS, series.PREEMPTIONS, "1/s"),
+            (Signal.STEPS, series.count(series.ITERATION_TOKENS), "1/s"),
+            (Signal.ITL_SUM, series.total(series.INTER_TOKEN_LATENCY), "s/s"),
+            (Signal.ITL_COUNT, series.count(series.INTER_TOKEN_LATENCY), "1/s"),
+            (Signal.TTFT_SUM, series.total(series.TIME_TO_FIRST_TOKEN), "s/s"),
+        )
+    )
+    return (Query(Signal.FINISHED, finished, "1/s", Per.POD), *rates)
+
+
+def _distributions(window: str, lengths: str) -> tuple[Query, ...]:
+    """Lengths and latencies of a service's requests."""
+    means = (
+        (Signal.PROMPT_LENGTH_SUM, series.total(series.REQUEST_PROMPT_TOKENS), "tokens/s"),
+        (Signal.OUTPUT_LENGTH_SUM, series.total(series.REQUEST_GENERATION_TOKENS), "tokens/s"),
+        (Signal.LENGTH_COUNT, series.count(series.REQUEST_GENERATION_TOKENS), "1/s"),
+    )
+    latencies = (
+        (Signal.TTFT_BUCKETS, series.TIME_TO_FIRST_TOKEN),
+        (Signal.TPOT_BUCKETS, series.TIME_PER_OUTPUT_TOKEN),
+        (Signal.E2E_BUCKETS, series.E2E_LATENCY),
+        (Signal.QUEUE_TIME_BUCKETS, series.QUEUE_TIME),
+    )
+    return (
+        *(Query(signal, _per_service(metric, lengths), unit, Per.SERVICE) for signal, metric, unit in means),
+        *(Query(signal, _buckets(histogram, window), "1/s", Per.SERVICE) for signal, histogram in latencies),
+    )
