@@ -16,7 +16,7 @@ from rich.live import Live
 
 from plimsoll_cli.demo import examples, view
 from plimsoll_cli.demo.course import Course, CourseOptions, CourseResult
-from plimsoll_cli.demo.leftovers import processes_of
+from plimsoll_cli.demo.leftovers import left_running
 from plimsoll_cli.demo.report import build, headline, saved_share
 from plimsoll_cli.demo.scenario import Phase, phase_at
 from plimsoll_cli.demo.snapshot import Snapshot
@@ -57,7 +57,7 @@ def demo(engine: str, trace: Path | None, report: Path, seed: int) -> None:
         try:
             service, result = _run_in_sandbox(console, engine, directory, example, _trace(trace), seed)
         finally:
-            left = processes_of(directory)
+            left = left_running(directory)
             if left and sys.exc_info()[0] is not None:
                 console.print(f"[red]left running: {', '.join(left)}[/]")
     _judge(console, service, result, left, report, example)

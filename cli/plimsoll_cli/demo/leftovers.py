@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from typing import Final
 
-_PROCESSES = Path("/proc")
+_PROCESSES: Final = Path("/proc")
+_ENDING_SECONDS: Final = 5.0
+"""A killed process of some gigabytes takes a moment to give its memory back; it runs no more, but is still listed."""
+_LOOK_SECONDS: Final = 0.1
+
+
+def left_running(directory: Path) -> list[str]:
+    """Processes of a stopped sandbox that are still there after the time that ending takes."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while (found := processes_of(directory)) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    return found
 
 
 def processes_of(directory: Path) -> list[str]:
