@@ -69,9 +69,7 @@ def run(context: Context) -> list[Figure]:
             idle_writes = writes(plane.audit_log) - before
             memory = resident_mib(process.pid)
     ordered = sorted(seconds)
-    detail = (
-        f"one kubectl apply of {SERVICES} services, {len(MODELS)} models, last of {len(CHILD_KINDS)} children"
-    )
+    detail = f"one kubectl apply of {SERVICES} services, {len(MODELS)} models, last of {len(CHILD_KINDS)} children"
     p99 = ordered[max(0, round(0.99 * len(ordered)) - 1)]
     return [
         Figure("apply to owned children, p50", statistics.median(ordered), "s", detail=detail),
