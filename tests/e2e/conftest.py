@@ -22,7 +22,10 @@ def sandbox_namespace(sandbox: Sandbox) -> Iterator[str]:
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     sandbox.kubectl("create", "namespace", name)
     yield name
-    sandbox.kubectl("delete", "namespace", name, "--wait=true", "--timeout=60s", timeout=90.0)
+    # The namespace itself goes in the background: its controller waits long for pods that are gone already.
+    sandbox.kubectl("delete", "llm", "--all", "-n", name, "--timeout=60s", timeout=90.0)
+    sandbox.kubectl("wait", "pod", "--all", "--for=delete", "-n", name, "--timeout=90s", timeout=120.0)
+    sandbox.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def service(name: str, spec: dict[str, Any]) -> dict[str, Any]:
