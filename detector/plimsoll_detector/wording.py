@@ -18,3 +18,8 @@ def significant(value: float, digits: int = 2) -> str:
 def seconds(value: float) -> str:
     """Seconds as people write them: `83ms`, `1.4s`."""
     return f"{significant(value * 1000)}ms" if value < 1 else f"{significant(value)}s"
+
+
+def replicas(count: int) -> str:
+    """`1 replica`, `2 replicas`."""
+    return f"{count} replica" if count == 1 else f"{count} replicas"

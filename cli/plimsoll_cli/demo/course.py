@@ -22,7 +22,8 @@ from plimsoll_kube.resources import LLM_SERVICE, POD, SERVICE
 from plimsoll_simulator.traffic import Request
 
 _LOOK_SECONDS: Final = 1.0
-_REQUEST_TIMEOUT_SECONDS: Final = 120.0
+_REQUEST_TIMEOUT_SECONDS: Final = 300.0
+"""Long: a slow answer is for the attainment to show; only one that never comes has failed."""
 
 Look = Callable[[Sequence[Snapshot], Progress | None], None]
 """Shown every new snapshot, with where the traffic stands."""

@@ -14,7 +14,7 @@ from plimsoll_cli.errors import CommandError
 
 CHAT_EXAMPLE: Final = Path("examples/chat.yaml")
 TINY_CONTEXT: Final = 1000
-TINY_SEQUENCES: Final = 4
+TINY_SEQUENCES: Final = 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _chat() -> Example:
 def _tiny_chat() -> Example:
     """The same service with a tiny model made on the spot, and objectives that two CPU cores can meet.
 
-    Four sequences a batch make requests in flight the limit: the tiny model's own load line on a GPU is far beyond what
+    Two sequences a batch make requests in flight the limit: the tiny model's own load line on a GPU is far beyond what
     this machine can send.
     """
     from plimsoll_runtime import tiny_model, vllm_environment
@@ -85,4 +85,4 @@ def _tiny_chat() -> Example:
     spec["objectives"] = {"ttft": "20s", "tpot": "500ms"}
     spec["scaling"]["maxReplicas"] = 2
     text = yaml.safe_dump(service)
-    return Example("examples/chat.yaml (tiny model)", text, "chat", 400.0, TINY_CONTEXT, 1.0, 1.0, REAL_ENGINE_PHASES)
+    return Example("examples/chat.yaml (tiny model)", text, "chat", 400.0, TINY_CONTEXT, 1.0, 0.8, REAL_ENGINE_PHASES)

@@ -31,7 +31,7 @@ from plimsoll_detector.decision.policy import (
 from plimsoll_detector.decision.stabilization import Recommendations
 from plimsoll_detector.decision.state import DecisionState
 from plimsoll_detector.observation import Observation
-from plimsoll_detector.wording import significant
+from plimsoll_detector.wording import replicas, significant
 
 _ROUNDING: Final = 1e-9
 """Demand of exactly N replicas must not become N + 1 through a binary fraction."""
@@ -127,7 +127,7 @@ def decide(
     state = _remember(current, observation, demand, policy, state, now)
     if ownership.writer is not None and ownership.standing is Standing.OBEYED:
         patience = format_duration(_patience(policy))
-        message = f"{ownership.writer.manager} set {current} replicas: left alone for {patience}"
+        message = f"{ownership.writer.manager} set {replicas(current)}: left alone for {patience}"
         return _hold(current, Reason.OBEYED, message), state
     return _by_demand(current, observation, demand, kind, policy, state, now), state
 
@@ -157,10 +157,12 @@ def _out_of_bounds(current: int, policy: Policy) -> Decision | None:
         return None
     highest, why = _ceiling(policy)
     if current > highest:
-        return Decision(current, highest, highest, Reason.OUT_OF_BOUNDS, f"{current} replicas are more than {why}")
+        return Decision(
+            current, highest, highest, Reason.OUT_OF_BOUNDS, f"{replicas(current)} asked for, more than {why}"
+        )
     lowest = min(policy.floor, highest)
     if current < lowest:
-        message = f"{current} replicas are fewer than minReplicas {policy.min_replicas}"
+        message = f"{replicas(current)} asked for, fewer than minReplicas {policy.min_replicas}"
         return Decision(current, lowest, lowest, Reason.OUT_OF_BOUNDS, message)
     return None
 
@@ -276,7 +278,7 @@ def _by_demand(
     if state.pending_since is not None:
         message = f"{_load(demand)}; {observation.serving} of {current} replicas serve so far"
         return _hold(current, Reason.WAITING_FOR_REPLICAS, message)
-    return _hold(current, Reason.WITHIN_BAND, f"{_load(demand)}; {current} replicas are right for that")
+    return _hold(current, Reason.WITHIN_BAND, f"{_load(demand)}; right for {replicas(current)}")
 
 
 def _sick(kind: DiagnosisKind) -> bool:
@@ -294,6 +296,8 @@ def _may_stop(policy: Policy, observation: Observation, state: DecisionState, no
 
 def _load(demand: Demand) -> str:
     """The demand in words: `load of 2.3 replicas at their load line (1.9 requests/s each), led by arrivals`."""
+    if demand.total == 0:
+        return "no load"
     return (
         f"load of {significant(demand.total)} replicas at their load line "
         f"({significant(demand.line)} requests/s each), led by {demand.leading}"
@@ -319,7 +323,7 @@ def _scale_out(current: int, wanted: int, demand: Demand, policy: Policy, state:
         return _hold(current, Reason.NEED_NOT_SETTLED, f"{load}, which asks for {wanted}; not yet for {need}", wanted)
     most = current + max(MOST_ADDED_AT_LEAST, current)
     bounded = min(lasting, wanted, highest, most)
-    return Decision(current, wanted, bounded, Reason.SCALE_OUT, f"{load}, which asks for {wanted} replicas")
+    return Decision(current, wanted, bounded, Reason.SCALE_OUT, f"{load}, which asks for {replicas(wanted)}")
 
 
 def _scale_in(
@@ -346,7 +350,7 @@ def _scale_in(
         return _hold(current, Reason.SURPLUS_NOT_SETTLED, message, wanted)
     least = current - max(int(current * MOST_REMOVED_SHARE), 1)
     bounded = max(lasting, wanted, lowest, least)
-    message = f"{load}: {wanted} replicas have been enough for {format_duration(_patience(policy))}"
+    message = f"{load}: no more than {replicas(wanted)} needed for {format_duration(_patience(policy))}"
     return Decision(current, wanted, bounded, Reason.SCALE_IN, message)
 
 
