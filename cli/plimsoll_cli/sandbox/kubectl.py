@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from plimsoll_cli.errors import CommandError
+
+_SERVED_SECONDS: Final = 30.0
+"""An API server serves a new definition within a second; a busy machine gets thirty times that."""
+_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,18 @@ class Kubectl:
     def await_definitions(self, manifest: str) -> None:
         """Wait until the server serves what a manifest of definitions defines.
 
-        Established is not enough: for a moment after it the first list is answered 429, "storage is (re)initializing".
+        The Established condition is not enough: for a moment after it the first list is answered 429, "storage is
+        (re)initializing"; and before there is any condition `kubectl wait` fails at once. So the list itself is tried.
 
         Raises:
             CommandError: not served in time.
         """
-        self("wait", "--for=condition=Established", "--timeout=30s", "-f", "-", stdin=manifest)
         names = [definition["metadata"]["name"] for definition in yaml.safe_load_all(manifest) if definition]
-        self("get", ",".join(names), "--all-namespaces", "--ignore-not-found")
+        deadline = time.monotonic() + _SERVED_SECONDS
+        while True:
+            listed = self.attempt("get", ",".join(names), "--all-namespaces", "--ignore-not-found")
+            if listed.returncode == 0:
+                return
+            if time.monotonic() > deadline:
+                raise CommandError(f"{', '.join(names)} not served in {_SERVED_SECONDS:g} s: {listed.stderr.strip()}")
+            time.sleep(_LOOK_SECONDS)
