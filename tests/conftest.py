@@ -34,7 +34,9 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     control_plane.kubectl("create", "namespace", name)
     control_plane.kubectl("create", "serviceaccount", "default", "-n", name)
     yield name
-    # No controller runs, so the namespace stays Terminating: what a later test sees is in its own.
+    # No controller runs, so the namespace stays Terminating with all that is in it; a process under test that watches
+    # the whole cluster must not meet the services of earlier tests.
+    control_plane.kubectl("delete", "llmservices.plimsoll.dev", "--all", "-n", name)
     control_plane.kubectl("delete", "namespace", name, "--wait=false")
 
 

@@ -60,10 +60,12 @@ def build(service: Service, judgement: Judgement, acted: bool, now: float) -> St
             service.generation,
             now,
         ),
-        "observed": _dump(_observed(judgement, service.policy.load_line)),
         "diagnosis": _dump(_diagnosis(judgement.diagnosis)),
         "history": _history(before.get("history") or (), judgement, acted, now),
     }
+    if observed := _dump(_observed(judgement, service.policy.load_line)):
+        # Applied empty, an object that had fields before becomes null, which the schema refuses.
+        status["observed"] = observed
     if service.policy.mode is not ScalingMode.MANUAL:
         status["decision"] = _decision(before.get("decision") or {}, judgement, now)
     return status

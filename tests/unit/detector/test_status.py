@@ -208,3 +208,13 @@ def test_without_a_recommendation_there_is_no_load_line() -> None:
     bare = {**manifest, "status": {}}
     spec = LLMServiceSpec.model_validate(manifest["spec"])
     assert read(bare, spec, Rules(60.0, 15.0)).policy.load_line is None
+
+
+def test_nothing_observed_is_left_out(judge: Judge, observation: Make, now: float) -> None:
+    """Applied empty, `observed` would become null, which the API server refuses: then no status could be written."""
+    service = make_service()
+    unknown = replace(service, policy=replace(service.policy, load_line=None))
+    blind = observation(quality=Quality(Problem.UNREACHABLE, "no answer", coverage=0.0))
+    written = statuses.build(unknown, judge(unknown, blind), acted=False, now=now)
+    assert "observed" not in written
+    assert written["diagnosis"]["kind"] == "Blind"
