@@ -141,6 +141,7 @@ class Services:
         self.kubectl = plane.kubectl
         self.audit_log = plane.audit_log
         self.namespace = namespace
+        self._count, self._changed = -1, 0.0
 
     def manifest(self, name: str, **spec: Any) -> dict[str, Any]:
         """An LLMService."""
@@ -188,6 +189,13 @@ class Services:
         """Whether the status is of the newest spec."""
         service = self.get("llm", name)
         return bool(service["status"]["observedGeneration"] == service["metadata"]["generation"])
+
+    def at_rest(self, seconds: float = 1.5) -> bool:
+        """Whether the operator has written nothing for a while: status and events follow the children, later."""
+        count, now = len(self.writes()), time.monotonic()
+        if count != self._count:
+            self._count, self._changed = count, now
+        return now - self._changed >= seconds
 
     def writes(self) -> list[str]:
         """Write requests of the operator to this namespace."""

@@ -19,6 +19,7 @@ def test_one_of_two_acts_and_the_other_follows_a_kill(eventually: Any, start: An
         with start(*arguments) as second:
             services.apply()
             eventually(services.settled)
+            eventually(services.at_rest)
             assert not second.leading
             assert second.fetch("health", "/readyz") == "ok"
             written = len(services.writes())
@@ -29,6 +30,7 @@ def test_one_of_two_acts_and_the_other_follows_a_kill(eventually: Any, start: An
             services.run("scale", "llm/chat", "--replicas=3")
             eventually(lambda: services.get("deployment", "chat-engine")["spec"]["replicas"] == 3)
             eventually(services.settled)
+            eventually(services.at_rest)
             again = [entry for entry in services.writes()[written:] if "events" not in entry]
             assert again == ["patch deployments/ chat-engine", "patch llmservices/status chat"]
 
