@@ -114,13 +114,13 @@ def test_a_missing_reference_is_waited_for(space: Any) -> None:
 
 def test_init_containers_run_in_order_before_the_others(space: Any) -> None:
     """The second init container sees what the first wrote into a shared emptyDir, then the main one runs."""
-    mount = [{"name": "d", "mountPath": "/work"}]
+    mount = [{"name": "d", "mountPath": "/scratch"}]
     space.run(
         "p",
-        shell("cat /work/log; exec sleep 600", volumeMounts=mount),
+        shell("cat /scratch/log; exec sleep 600", volumeMounts=mount),
         initContainers=[
-            shell("echo first > /work/log", name="one", volumeMounts=mount),
-            shell("echo second >> /work/log", name="two", volumeMounts=mount),
+            shell("echo first > /scratch/log", name="one", volumeMounts=mount),
+            shell("echo second >> /scratch/log", name="two", volumeMounts=mount),
         ],
         volumes=[{"name": "d", "emptyDir": {}}],
     )
