@@ -145,10 +145,10 @@ def test_restart_back_off(space: Any) -> None:
     space.run("p", shell(script, terminationMessagePolicy="FallbackToLogsOnError"))
     pod = space.until("p", lambda p: main_status(p).get("restartCount", 0) >= 2)
     assert pod["status"]["phase"] == "Running"
-    assert not ready(pod)
     last = main_status(pod)["lastState"]["terminated"]
     assert (last["exitCode"], last["reason"], last["message"]) == (7, "Error", "dying words\n")
-    space.until("p", lambda p: main_status(p)["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff")
+    waiting = space.until("p", lambda p: main_status(p)["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff")
+    assert not ready(waiting)
     assert space.logs("p", "--previous") == "dying words\n"
     assert "BackOff" in space.events("p")
 
