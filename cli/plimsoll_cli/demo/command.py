@@ -99,6 +99,7 @@ def _run_in_sandbox(
             context=example.context,
             length_factor=example.length_factor,
             highest_load_line=example.highest_load_line,
+            measured_with=example.measured_with,
             phases=example.phases,
         )
         result = asyncio.run(_watched_course(console, sandbox.kubeconfig, course, example.name))

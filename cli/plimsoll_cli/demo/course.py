@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from plimsoll_api import names
 from plimsoll_api.v1alpha1 import LLMServiceSpec, parse_duration
+from plimsoll_cli.demo.capacity import measured_rate
 from plimsoll_cli.demo.scenario import PHASES, Phase, duration, published_requests, replayed_requests
 from plimsoll_cli.demo.snapshot import Snapshot, take
 from plimsoll_cli.demo.verdict import scaling_outcome
@@ -43,6 +44,8 @@ class CourseOptions:
         length_factor: multiplies the published lengths.
         highest_load_line: requests/s that the traffic treats as one replica's load line at most: what this machine can
             send and proxy beside everything else that runs on it.
+        measured_with: requests in flight with which one replica's rate is measured first, to be treated as its load
+            line; None trusts the recommended one, up to `highest_load_line`.
         trace: a real trace to replay; None draws from its published statistics.
         phases: of the traffic.
     """
@@ -55,6 +58,7 @@ class CourseOptions:
     context: int = 4096
     length_factor: float = 1.0
     highest_load_line: float = 12.0
+    measured_with: int | None = None
     trace: tuple[Request, ...] | None = None
     phases: tuple[Phase, ...] = PHASES
 
@@ -145,7 +149,7 @@ class Course:
         assert predicted is not None
         load_line = min(predicted, options.highest_load_line)
         spec = LLMServiceSpec.model_validate(service["spec"])
-        return LoadPlan(
+        plan = LoadPlan(
             url=f"http://{front['spec']['clusterIP']}:{front['spec']['ports'][0]['port']}",
             model=spec.model.served_name or options.name,
             requests=self._requests(load_line),
@@ -161,6 +165,9 @@ class Course:
             timeout=_REQUEST_TIMEOUT_SECONDS,
             seed=options.seed,
         )
+        if options.measured_with is None:
+            return plan
+        return replace(plan, requests=self._requests(await measured_rate(plan, options.measured_with)))
 
     def _requests(self, load_line: float) -> tuple[Request, ...]:
         options = self._options

@@ -29,6 +29,7 @@ class Example:
         context: most tokens a request may have.
         length_factor: multiplies the published request lengths.
         highest_load_line: requests/s of one replica that this machine can keep up with.
+        measured_with: requests in flight with which one replica's rate is measured; None trusts the recommendation.
         phases: of the traffic.
     """
 
@@ -39,6 +40,7 @@ class Example:
     context: int
     length_factor: float
     highest_load_line: float
+    measured_with: int | None
     phases: tuple[Phase, ...]
 
     @staticmethod
@@ -62,14 +64,14 @@ def _chat() -> Example:
         raise CommandError(f"{CHAT_EXAMPLE} is not here: run the demo from the root of a checkout", 3)
     text = CHAT_EXAMPLE.read_text(encoding="utf-8")
     name = yaml.safe_load(text)["metadata"]["name"]
-    return Example(str(CHAT_EXAMPLE), text, name, 60.0, 4096, 1.0, 12.0, PHASES)
+    return Example(str(CHAT_EXAMPLE), text, name, 60.0, 4096, 1.0, 12.0, None, PHASES)
 
 
 def _tiny_chat() -> Example:
     """The same service with a tiny model made on the spot, and objectives that two CPU cores can meet.
 
     Two sequences a batch make requests in flight the limit: the tiny model's own load line on a GPU is far beyond what
-    this machine can send.
+    this machine can send, so what a replica carries here is measured first.
     """
     from plimsoll_runtime import tiny_model, vllm_environment
 
@@ -85,4 +87,14 @@ def _tiny_chat() -> Example:
     spec["objectives"] = {"ttft": "20s", "tpot": "500ms"}
     spec["scaling"]["maxReplicas"] = 2
     text = yaml.safe_dump(service)
-    return Example("examples/chat.yaml (tiny model)", text, "chat", 400.0, TINY_CONTEXT, 1.0, 0.8, REAL_ENGINE_PHASES)
+    return Example(
+        source="examples/chat.yaml (tiny model)",
+        text=text,
+        name="chat",
+        ready_within=400.0,
+        context=TINY_CONTEXT,
+        length_factor=1.0,
+        highest_load_line=12.0,
+        measured_with=TINY_SEQUENCES,
+        phases=REAL_ENGINE_PHASES,
+    )

@@ -42,7 +42,7 @@ def headline(summary: Summary, scaling: ScalingOutcome, saved: float) -> str:
     return (
         f"{summary.sent} requests, {summary.failed + summary.timed_out} failed, {summary.truncated} truncated; "
         f"attainment {attainment}; replicas {scaling.first} -> {scaling.peak} -> {scaling.last}; "
-        f"{saved * 100:.0f} % fewer GPU-hours than a fleet fixed at the peak"
+        f"{saved_text(saved)} GPU-hours than a fleet fixed at the peak"
     )
 
 
@@ -50,6 +50,11 @@ def saved_share(snapshots: Sequence[Snapshot], gpus_per_replica: int) -> float:
     """Share of the fixed fleet's GPU-hours that was not used."""
     fixed = peak_gpu_hours(snapshots, gpus_per_replica)
     return 0.0 if fixed == 0 else 1 - gpu_hours(snapshots, gpus_per_replica) / fixed
+
+
+def saved_text(share: float) -> str:
+    """A saved share in words; pods that start and never serve can make it a loss."""
+    return f"{abs(share) * 100:.0f} % {'fewer' if share >= 0 else 'more'}"
 
 
 def build(
@@ -72,7 +77,7 @@ def build(
         Tile(verdict.split(":")[0], "verdict", "bad" if failures else "good"),
         Tile(f"{scaling.first} -> {scaling.peak} -> {scaling.last}", "replicas at first, peak, end"),
         Tile(str(summary.truncated), "truncated streams", "bad" if summary.truncated else "good"),
-        Tile(f"{saved * 100:.0f} %", "fewer GPU-hours than fixed at the peak"),
+        Tile(saved_text(saved), "GPU-hours than fixed at the peak"),
     ]
     sections = [
         Section("Replicas followed the traffic", _replicas_chart(snapshots, result, bands), "Shaded: the burst."),

@@ -29,8 +29,9 @@ PHASES: Final = (Phase("calm", 40.0, 0.45), Phase("burst", 80.0, 2.2), Phase("ca
 """Loads relative to the load line, so that the demo asks for the same number of replicas whatever model, GPU or machine
 serves it: within one replica, then about three (2.2 / 0.85 target utilisation), then one again."""
 
-REAL_ENGINE_PHASES: Final = (Phase("calm", 20.0, 0.4), Phase("burst", 200.0, 2.6), Phase("calm again", 80.0, 0.3))
-"""For the real engine: a second replica takes two minutes to start on two cores, and the burst must outlast that."""
+REAL_ENGINE_PHASES: Final = (Phase("calm", 20.0, 0.4), Phase("burst", 150.0, 1.5), Phase("calm again", 80.0, 0.2))
+"""For the real engine on two cores: a second replica takes one to two minutes to start and the burst must outlast that;
+what queues up meanwhile is worked off in the last phase."""
 
 _WOBBLE_STEP_SECONDS: Final = 4.0
 """One published minute lasts this long in the demo: its 58 minutes pass in just under four."""
