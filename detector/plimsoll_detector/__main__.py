@@ -17,7 +17,7 @@ from plimsoll_api import names
 from plimsoll_detector import endpoints, json_log
 from plimsoll_detector.kube import FleetApi
 from plimsoll_detector.loop import Detector
-from plimsoll_detector.prometheus import Prometheus
+from plimsoll_detector.prometheus import Prometheus, Trust
 from plimsoll_detector.service import Rules
 from plimsoll_detector.settings import Settings, parse
 from plimsoll_detector.telemetry import Telemetry
@@ -56,10 +56,11 @@ async def run(settings: Settings) -> int:
             logger.error("%s", error)
             return 1
         stack.push_async_exit(api)
-        prometheus = Prometheus(settings.prometheus_url, telemetry.query)
+        trust = Trust(settings.prometheus_token_file, settings.prometheus_ca_file)
+        prometheus = Prometheus(settings.prometheus_url, telemetry.query, trust)
         stack.callback(prometheus.close)
         rules = Rules(settings.window, settings.interval, settings.wake_signal)
-        detector = Detector(FleetApi(api, rules), prometheus, telemetry, rules)
+        detector = Detector(FleetApi(api, rules, settings.namespaces), prometheus, telemetry, rules)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         terms = LeaseTerms(settings.lease_namespace, LEASE_NAME, identity, settings.lease_duration)
         leadership = Leadership(api, terms)

@@ -37,28 +37,30 @@ class Snapshot:
 class FleetApi:
     """What the detector asks of, and tells, the API server."""
 
-    def __init__(self, api: KubeApi, rules: Rules) -> None:
+    def __init__(self, api: KubeApi, rules: Rules, namespaces: Sequence[str] = ()) -> None:
         self._api = api
+        self._scopes: Sequence[str | None] = namespaces or (None,)
         self._rules = rules
         self._events = EventRecorder(api, names.FieldManager.DETECTOR.value)
         self._specs: dict[str, tuple[int, LLMServiceSpec]] = {}
 
     async def snapshot(self) -> Snapshot:
-        """Every service and its pods: two lists, however many there are.
+        """Every service and its pods: two lists, however many there are (two per namespace where those are named).
 
         Raises:
             ApiError: the API server could not be asked.
         """
-        listed = await self._api.list(LLM_SERVICE)
+        listed = [item for scope in self._scopes for item in (await self._api.list(LLM_SERVICE, scope)).items]
         # Pods from the server's cache: cheap, and a second old at most; /scale is guarded by the object's version.
-        pods = await self._api.list(POD, label_selector=names.SERVICE_LABEL, resource_version="0")
+        cached = {"label_selector": names.SERVICE_LABEL, "resource_version": "0"}
+        pods = [pod for scope in self._scopes for pod in (await self._api.list(POD, scope, **cached)).items]
         by_service: dict[Key, list[PodFacts]] = {}
-        for pod in pods.items:
+        for pod in pods:
             metadata = pod["metadata"]
             key = (metadata["namespace"], metadata["labels"][names.SERVICE_LABEL])
             if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
                 by_service.setdefault(key, []).append(pod_facts(pod))
-        live = [item for item in listed.items if not item["metadata"].get("deletionTimestamp")]
+        live = [item for item in listed if not item["metadata"].get("deletionTimestamp")]
         services = [service for item in live if (service := self._read(item)) is not None]
         self._specs = {service.uid: self._specs[service.uid] for service in services}
         return Snapshot(services, by_service)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -38,6 +39,36 @@ QueryObserver = Callable[[str, bool, float], None]
 """Called after every query with its signal, whether it succeeded, and the seconds it took."""
 
 
+@dataclass(frozen=True)
+class Trust:
+    """How Prometheus knows us, and how we know it.
+
+    Attributes:
+        token_file: file with a bearer token, read again for every query because tokens are replaced while we run;
+            None sends none.
+        ca_file: certificates of the authority that signed Prometheus' own; None trusts the system's.
+    """
+
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+
+class _BearerToken(requests.auth.AuthBase):
+    """Puts the token of a file into a request. `requests` takes it out again when it is sent to another host."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """The request with the token as the file has it now.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        request.headers["Authorization"] = f"Bearer {self._file.read_text(encoding='utf-8').strip()}"
+        return request
+
+
 class QueryError(Exception):
     """A query without a usable answer, in one line."""
 
@@ -53,9 +84,13 @@ class Answer:
 class Connection:
     """One session with Prometheus, used by one thread at a time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, trust: Trust = Trust()) -> None:
         self._warnings: tuple[str, ...] = ()
         self._session = requests.Session()
+        if trust.token_file:
+            self._session.auth = _BearerToken(trust.token_file)
+        if trust.ca_file:
+            self._session.verify = str(trust.ca_file)
         self._session.hooks["response"].append(self._keep_warnings)
         if (urlsplit(url).hostname or "").startswith(("127.", "localhost", "::1")):
             self._session.trust_env = False  # a proxy cannot reach this machine's loopback
@@ -72,7 +107,8 @@ class Connection:
             at: time of evaluation in seconds since the epoch; None leaves it to Prometheus' clock.
 
         Raises:
-            QueryError: no connection, no answer in time, an HTTP error, or an answer that is not Prometheus'.
+            QueryError: no connection, no answer in time, an HTTP error, an answer that is not Prometheus', or a token
+                or certificate file that cannot be read.
         """
         self._warnings = ()
         try:
@@ -88,6 +124,8 @@ class Connection:
             raise QueryError(f"no usable answer: {error}"[:_SHOWN]) from error
         except (KeyError, TypeError, ValueError) as error:
             raise QueryError(f"the answer is not Prometheus': {error!r}"[:_SHOWN]) from error
+        except OSError as error:  # after those of `requests`, which are OSErrors, too
+            raise QueryError(f"cannot read the token or certificate file: {error}"[:_SHOWN]) from error
 
     def close(self) -> None:
         """Close the session."""
@@ -114,13 +152,13 @@ def _cause(error: BaseException) -> str:
 class Prometheus:
     """Reads a table of queries, all evaluated at one moment of Prometheus' clock."""
 
-    def __init__(self, url: str, observer: QueryObserver = lambda *_: None) -> None:
+    def __init__(self, url: str, observer: QueryObserver = lambda *_: None, trust: Trust = Trust()) -> None:
         self.url = url
         self._observer = observer
         self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="prometheus")
         self._free: SimpleQueue[Connection] = SimpleQueue()
         for _ in range(CONNECTIONS):
-            self._free.put(Connection(url))
+            self._free.put(Connection(url, trust))
 
     async def read(self, table: Sequence[Query], deadline: float, clock: Callable[[], float] = time.time) -> Reading:
         """Ask every query of a table.

@@ -19,6 +19,9 @@ class Settings:
     Attributes:
         kubeconfig: file; None uses the service account or `$KUBECONFIG`.
         prometheus_url: where Prometheus is.
+        prometheus_token_file: file with the bearer token that Prometheus asks for; None sends none.
+        prometheus_ca_file: certificates that Prometheus' own is checked against; None takes the system's.
+        namespaces: namespaces whose services are looked after; empty is all of them.
         interval: seconds between two ticks.
         window: seconds over which rates are taken; four scrape intervals at least.
         health_port: of `/healthz` and `/readyz`; 0 is any free one.
@@ -32,6 +35,9 @@ class Settings:
 
     kubeconfig: Path | None
     prometheus_url: str
+    prometheus_token_file: Path | None
+    prometheus_ca_file: Path | None
+    namespaces: tuple[str, ...]
     interval: float
     window: float
     health_port: int
@@ -75,6 +81,14 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
 
     add("--kubeconfig", None, "kubeconfig file (default: the pod's service account, or $KUBECONFIG)", Path)
     add("--prometheus-url", None, "where Prometheus is, such as http://prometheus:9090")
+    add("--prometheus-token-file", None, "file with a bearer token for Prometheus, read again for every query", Path)
+    add("--prometheus-ca-file", None, "certificates to check Prometheus' own against (default: the system's)", Path)
+    parser.add_argument(
+        "--namespace",
+        action="append",
+        dest="namespaces",
+        help="namespace to look after; may be given several times (default: all)",
+    )
     add("--interval", "15s", "time between two decisions (default 15s)", _duration)
     add("--window", "1m", "time over which rates are taken: at least four scrape intervals (default 1m)", _duration)
     add("--health-port", "8082", "port of /healthz and /readyz; 0 is any free one (default 8082)", int)
@@ -94,4 +108,6 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         parser.error("give --prometheus-url or set PLIMSOLL_PROMETHEUS_URL")
     if not parsed.prometheus_url.startswith(("http://", "https://")):
         parser.error(f"--prometheus-url {parsed.prometheus_url!r} must start with http:// or https://")
+    given = parsed.namespaces or environment.get("PLIMSOLL_NAMESPACE", "").split(",")
+    parsed.namespaces = tuple(name for name in given if name)
     return Settings(**vars(parsed))

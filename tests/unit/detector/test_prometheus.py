@@ -6,14 +6,17 @@ import asyncio
 import http.server
 import json
 import math
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plimsoll_detector.prometheus import Connection, Prometheus, QueryError
+from plimsoll_cli.sandbox.certificates import create_authority
+from plimsoll_detector.prometheus import Connection, Prometheus, QueryError, Trust
 from plimsoll_detector.queries import Signal, query_table
 from plimsoll_detector.reading import Reading
 
@@ -35,6 +38,7 @@ class Server:
     def __init__(self) -> None:
         self.respond: Respond = lambda _: vector("1")
         self.asked: list[dict[str, list[str]]] = []
+        self.authorizations: list[str | None] = []
         self.blocked = threading.Event()
         outer = self
 
@@ -42,6 +46,7 @@ class Server:
             def do_GET(self) -> None:
                 parameters = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
                 outer.asked.append(parameters)
+                outer.authorizations.append(self.headers.get("Authorization"))
                 status, body = outer.respond(parameters["query"][0])
                 data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
                 self.send_response(status)
@@ -173,3 +178,54 @@ def test_an_http_error_is_told_in_one_line(server: Server) -> None:
 def test_the_table_asks_one_thing_per_signal() -> None:
     """No signal twice, none forgotten."""
     assert sorted(query.signal for query in TABLE) == sorted(Signal)
+
+
+def test_the_token_is_read_again_for_every_query(server: Server, tmp_path: Path) -> None:
+    """Tokens of service accounts are replaced while a process runs."""
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    connection = Connection(server.url, Trust(token_file=token))
+    connection.ask("up", None)
+    token.write_text("second")
+    connection.ask("up", None)
+    connection.close()
+    assert server.authorizations == ["Bearer first", "Bearer second"]
+
+
+def test_without_a_token_file_nothing_is_sent(server: Server) -> None:
+    """Control of the test above."""
+    connection = Connection(server.url)
+    connection.ask("up", None)
+    connection.close()
+    assert server.authorizations == [None]
+
+
+def test_a_token_file_that_is_not_there_is_named(server: Server, tmp_path: Path) -> None:
+    """As a failure of the query: the file may come."""
+    connection = Connection(server.url, Trust(token_file=tmp_path / "absent"))
+    with pytest.raises(QueryError, match=r"cannot read the token or certificate file.*absent"):
+        connection.ask("up", None)
+    connection.close()
+
+
+def test_only_the_given_authority_is_trusted(tmp_path: Path) -> None:
+    """The same server: refused with the system's authorities, trusted with its own."""
+    authority = create_authority(tmp_path)
+    pair = authority.server("prometheus", ("127.0.0.1",))
+    running = Server()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    running.http.socket = context.wrap_socket(running.http.socket, server_side=True)
+    threading.Thread(target=running.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    url = running.url.replace("http:", "https:")
+    try:
+        stranger = Connection(url)
+        with pytest.raises(QueryError, match="unable to get local issuer certificate"):
+            stranger.ask("up", None)
+        stranger.close()
+        friend = Connection(url, Trust(ca_file=authority.certificate))
+        assert friend.ask("up", None).samples
+        friend.close()
+    finally:
+        running.http.shutdown()
+        running.http.server_close()

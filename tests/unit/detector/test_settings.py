@@ -25,6 +25,13 @@ def test_the_environment_stands_for_every_flag_and_the_flag_wins() -> None:
     assert (settings.prometheus_url, settings.interval, settings.health_port) == ("http://e:1", 7.0, 0)
 
 
+def test_namespaces_come_several_times_or_with_commas() -> None:
+    """None of either looks after all."""
+    assert parse([URL], {}).namespaces == ()
+    assert parse([URL, "--namespace=a", "--namespace=b"], {"PLIMSOLL_NAMESPACE": "c"}).namespaces == ("a", "b")
+    assert parse([URL], {"PLIMSOLL_NAMESPACE": "a,b"}).namespaces == ("a", "b")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
