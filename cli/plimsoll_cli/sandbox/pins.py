@@ -97,6 +97,14 @@ PROMETHEUS: Final = Module(
     # Without the cloud providers' SDKs: 75 instead of 102 MB, and a shorter build.
     tags="netgo,remove_all_sd,enable_kubernetes_sd",
 )
+_HELM_VERSION: Final = "v4.3.1"
+HELM: Final = Module(
+    path="helm.sh/helm/v4",
+    version=_HELM_VERSION,
+    packages=("helm.sh/helm/v4/cmd/helm",),
+    # Without it `helm version` tells the minor version only.
+    variables=(f"helm.sh/helm/v4/internal/version.version={_HELM_VERSION}",),
+)
 PROMETHEUS_OPERATOR: Final = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
 """Module whose folder holds the PodMonitor definition; nothing of it is built."""
 
@@ -161,6 +169,20 @@ BINARIES: Final[Mapping[str, Binary]] = {
         _kubernetes("kubectl", _KUBECTL_SKEW, 0.5),
         _prometheus("prometheus"),
         _prometheus("promtool"),
+        Binary(
+            name="helm",
+            module=HELM,
+            package="helm.sh/helm/v4/cmd/helm",
+            version_arguments=("version",),
+            # Helm 3 installs the chart as well; 3.14 is the oldest with `--hide-notes`' predecessors settled.
+            accepts=((3, 14), (5,)),
+            release=Release(
+                f"https://get.helm.sh/helm-{_HELM_VERSION}-{{os}}-{{arch}}.tar.gz",
+                f"https://get.helm.sh/helm-{_HELM_VERSION}-{{os}}-{{arch}}.tar.gz.sha256sum",
+                "{os}-{arch}/helm",
+            ),
+            build_minutes=2.5,
+        ),
     )
 }
 
