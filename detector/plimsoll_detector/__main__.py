@@ -13,8 +13,8 @@ import uuid
 from contextlib import AsyncExitStack
 from typing import Final
 
-from plimsoll_api import names
-from plimsoll_detector import endpoints, json_log
+from plimsoll_api import json_log, names
+from plimsoll_detector import endpoints
 from plimsoll_detector.kube import FleetApi
 from plimsoll_detector.loop import Detector
 from plimsoll_detector.prometheus import Prometheus, Trust
@@ -125,7 +125,8 @@ def main() -> None:
     """Entry point of `plimsoll-detector`."""
     settings = parse(sys.argv[1:], os.environ)
     try:
-        json_log.configure(settings.log_level)
+        # An unreachable Prometheus is in our own words already.
+        json_log.configure(settings.log_level, only_errors_of=["urllib3"])
     except ValueError as error:
         sys.exit(f"plimsoll-detector: --log-level: {error}")
     try:

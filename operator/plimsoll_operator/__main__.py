@@ -8,11 +8,11 @@ import sys
 
 import kopf
 
+from plimsoll_api import json_log
 from plimsoll_kube.connection import NoClusterError
 from plimsoll_kube.resources import Resource
 from plimsoll_operator import events
 from plimsoll_operator.event_source import Enqueue
-from plimsoll_operator.logs import log_json
 from plimsoll_operator.process import OperatorProcess
 from plimsoll_operator.settings import Settings, parse_settings
 
@@ -49,7 +49,7 @@ class KopfEvents:
 def main() -> None:
     """Entry point of the console script."""
     settings = parse_settings(sys.argv[1:])
-    log_json()
+    json_log.configure(only_warnings_of=["kopf"])
     try:
         sys.exit(asyncio.run(OperatorProcess(settings, KopfEvents()).run()))
     except NoClusterError as error:

@@ -15,7 +15,8 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
-from plimsoll_runtime.engine import cache_config, json_log, sizing
+from plimsoll_api import json_log
+from plimsoll_runtime.engine import cache_config, sizing
 from plimsoll_runtime.engine.core import EngineCore
 from plimsoll_runtime.engine.generation import Limits
 from plimsoll_runtime.engine.metrics import EngineMetrics
@@ -47,14 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"plimsoll-engine: error: {error}", file=sys.stderr)
         sys.exit(USAGE_EXIT)
     for flag in ignored:
-        log.warning("flag ignored", extra={"fields": {"flag": flag}})
+        log.warning("flag ignored", extra={"flag": flag})
     try:
         uvloop.run(_serve(settings))
     except sizing.StartError as error:
         log.error(str(error))
         sys.exit(START_EXIT)
     except OSError as error:
-        log.error("cannot listen", extra={"fields": {"port": settings.port, "error": str(error)}})
+        log.error("cannot listen", extra={"port": settings.port, "error": str(error)})
         sys.exit(START_EXIT)
 
 
@@ -75,7 +76,7 @@ async def _serve(settings: Settings) -> None:
         "max_num_batched_tokens": plan.scheduler.max_num_batched_tokens,
         "startup_delay": settings.startup_delay,
     }
-    log.info("starting", extra={"fields": fields})
+    log.info("starting", extra=fields)
     await asyncio.sleep(max(0.0, settings.startup_delay - (time.monotonic() - began)))
     if settings.fail_startup is not None:
         raise sizing.StartError(settings.fail_startup)
@@ -104,7 +105,7 @@ async def _run_until_stopped(settings: Settings, core: EngineCore, server: Engin
     site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
     await site.start()
     ports = sorted({address[1] for address in runner.addresses})
-    log.info("listening", extra={"fields": {"what": "http", "port": ports[0], "host": settings.host or "all"}})
+    log.info("listening", extra={"what": "http", "port": ports[0], "host": settings.host or "all"})
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({engine, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if engine.done():
@@ -113,12 +114,12 @@ async def _run_until_stopped(settings: Settings, core: EngineCore, server: Engin
     if settings.shutdown_timeout > 0:
         # As vLLM does: the port stays open and /health 200, new requests get 500, those in flight are finished.
         server.draining = True
-        log.info("draining", extra={"fields": {"requests": core.unfinished, "timeout": settings.shutdown_timeout}})
+        log.info("draining", extra={"requests": core.unfinished, "timeout": settings.shutdown_timeout})
         with suppress(TimeoutError):
             await asyncio.wait_for(core.drained(), settings.shutdown_timeout)
         # Handlers have yet to write the ends of their responses.
         await asyncio.sleep(0)
-    log.info("stopping", extra={"fields": {"aborted": core.unfinished}})
+    log.info("stopping", extra={"aborted": core.unfinished})
     await runner.cleanup()
     engine.cancel()
     with suppress(asyncio.CancelledError):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ from plimsoll_kube.errors import ApiUnavailable, Conflict
 from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, POD
 from plimsoll_operator import events
 from plimsoll_operator.liveness import LOOP_LAG_S, OLDEST_KEY_S, WATCHER_GRACE_S, Liveness, Vitals
-from plimsoll_operator.logs import JsonFormatter
 from plimsoll_operator.metrics import Metrics, Pulse
 from plimsoll_operator.reconciler import Outcome
 from plimsoll_operator.settings import Settings, parse_settings
@@ -40,13 +37,6 @@ def test_a_bad_duration_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_settings(["--lease-duration", "soon"], {})
     assert "'soon' is not a duration" in capsys.readouterr().err
-
-
-def test_a_log_line_is_one_json_object() -> None:
-    record = logging.makeLogRecord({"msg": "listening", "levelname": "INFO", "name": "x", "what": "health", "port": 1})
-    line = JsonFormatter().format(record)
-    assert "\n" not in line
-    assert {"event": "listening", "what": "health", "port": 1, "level": "info"}.items() <= json.loads(line).items()
 
 
 class Clock:

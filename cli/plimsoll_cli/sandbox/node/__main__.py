@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
+from plimsoll_api import json_log
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox.node import claims
 from plimsoll_cli.sandbox.node.agent import NodeAgent
@@ -19,7 +20,6 @@ from plimsoll_cli.sandbox.node.cluster import Cluster
 from plimsoll_cli.sandbox.node.config import AgentConfig, load
 from plimsoll_cli.sandbox.node.context import AgentContext
 from plimsoll_cli.sandbox.node.front_process import keep_front
-from plimsoll_cli.sandbox.node.json_log import configure_logging
 from plimsoll_cli.sandbox.node.kubelet_server import KubeletServer
 from plimsoll_kube.connection import NoClusterError, load_configuration
 from plimsoll_kube.errors import ApiError
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--config", type=Path, required=True, help="see plimsoll_cli.sandbox.node.config.AgentConfig")
     arguments = parser.parse_args()
-    configure_logging()
+    json_log.configure()
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(arguments.kubeconfig, arguments.config, load(arguments.config)))

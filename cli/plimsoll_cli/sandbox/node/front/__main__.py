@@ -12,12 +12,12 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from plimsoll_api import json_log
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox.node.config import load
 from plimsoll_cli.sandbox.node.front.listeners import Listeners
 from plimsoll_cli.sandbox.node.front.proxy import Proxy, new_session
 from plimsoll_cli.sandbox.node.front.table import RouteTable
-from plimsoll_cli.sandbox.node.json_log import configure_logging
 from plimsoll_kube.client import KubeClient
 from plimsoll_kube.connection import NoClusterError
 from plimsoll_kube.errors import ApiError
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--config", type=Path, required=True)
     arguments = parser.parse_args()
-    configure_logging()
+    json_log.configure()
     try:
         load(arguments.config)
         uvloop.run(serve(arguments.kubeconfig))
