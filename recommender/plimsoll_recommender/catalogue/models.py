@@ -13,7 +13,8 @@ from typing import Any
 from plimsoll_recommender.errors import RecommenderError, UnknownModelError
 from plimsoll_recommender.facts.from_config import facts_of
 from plimsoll_recommender.facts.model import ModelFacts
-from plimsoll_recommender.facts.safetensors import checkpoint_bytes
+from plimsoll_recommender.facts.quantization import QUANTIZATION_FILE, with_quantization
+from plimsoll_recommender.facts.safetensors import read_checkpoint, refuse_gguf
 
 
 @cache
@@ -71,14 +72,20 @@ def load_model(model: str | Path) -> ModelFacts:
 
 
 def _from_path(path: Path) -> ModelFacts:
+    if path.suffix == ".gguf":
+        refuse_gguf([path.name], str(path.parent))
     directory = path if path.is_dir() else path.parent
     file = path / "config.json" if path.is_dir() else path
-    config = _read_json(file)
-    quantization = directory / "hf_quant_config.json"
-    if not config.get("quantization_config") and quantization.is_file():
-        config["quantization_config"] = _read_json(quantization)
-    exact = checkpoint_bytes(directory)
-    return replace(facts_of(config, exact, name=str(config.get("_name_or_path") or directory.name)), source=str(file))
+    if path.is_dir() and not file.is_file():
+        refuse_gguf([found.name for found in path.glob("*.gguf")], str(path))
+    config = with_quantization(_read_json(file), _optional_json(directory / QUANTIZATION_FILE))
+    checkpoint = read_checkpoint(directory)
+    name = str(config.get("_name_or_path") or directory.name)
+    return replace(facts_of(config, name=name, checkpoint=checkpoint), source=str(file))
+
+
+def _optional_json(file: Path) -> dict[str, Any] | None:
+    return _read_json(file) if file.is_file() else None
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -86,7 +93,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UnknownModelError(f"{file} does not exist: a model directory holds a config.json") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecommenderError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise RecommenderError(f"{file} must hold a JSON object, got {type(content).__name__}")

@@ -14,6 +14,7 @@ from plimsoll_recommender.facts.fields import Fields
 from plimsoll_recommender.facts.layers import Layer, Split, Weight
 from plimsoll_recommender.facts.model import DTYPE_BYTES, ModelFacts
 from plimsoll_recommender.facts.quantization import Quantization, quantization_of
+from plimsoll_recommender.facts.safetensors import Checkpoint
 from plimsoll_recommender.facts.vision import vision_weights
 
 MXFP4_BITS: Final = 4.25
@@ -40,8 +41,20 @@ class _Plan:
     top_k: int
 
 
-def facts_of(config: Mapping[str, Any], weight_bytes: int | None = None, *, name: str | None = None) -> ModelFacts:
+def facts_of(
+    config: Mapping[str, Any],
+    weight_bytes: int | None = None,
+    *,
+    name: str | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> ModelFacts:
     """Model facts from a parsed config.json (a `hf_quant_config.json` may stand under `quantization_config`).
+
+    Args:
+        config: config.json.
+        weight_bytes: exact bytes of the checkpoint, when known.
+        name: what to call the model.
+        checkpoint: the checkpoint's tensors, when their headers were read.
 
     Raises:
         UnknownModelError: an architecture without the fields of a language model.
@@ -77,7 +90,8 @@ def facts_of(config: Mapping[str, Any], weight_bytes: int | None = None, *, name
         vision=vision_weights(fields),
         rotary_bytes=_rotary_bytes(fields, DTYPE_BYTES[dtype]),
         quantization=quantization,
-        weight_bytes=weight_bytes,
+        weight_bytes=checkpoint.total_bytes if checkpoint is not None and weight_bytes is None else weight_bytes,
+        checkpoint=checkpoint,
         approximate=_APPROXIMATE.get(str(fields.get("model_type") or ""), ""),
     )
 

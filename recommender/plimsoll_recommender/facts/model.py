@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ from typing import Any, Final
 from plimsoll_recommender.errors import RecommenderError
 from plimsoll_recommender.facts.layers import Layer, Weight
 from plimsoll_recommender.facts.quantization import LOAD_TIME_BITS, Quantization
+from plimsoll_recommender.facts.safetensors import Checkpoint
 
 GIB: Final = 1024**3
 """Bytes of a GiB."""
@@ -39,6 +40,8 @@ class ModelFacts:
         rotary_bytes: bytes of the rotary tables that every GPU keeps.
         quantization: how linear layers are stored; None is unquantised.
         weight_bytes: exact bytes of the checkpoint (from its safetensors files), when known.
+        checkpoint: its tensors, when their headers were read: bytes per GPU are then exact, tensor by tensor.
+        draft_layers: layers of the built-in drafter (multi-token prediction), which are loaded only to speculate.
         source: where the facts are from.
         approximate: parts that are approximated, in words; empty when none.
     """
@@ -57,6 +60,8 @@ class ModelFacts:
     rotary_bytes: int = 0
     quantization: Quantization | None = None
     weight_bytes: int | None = None
+    checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
+    draft_layers: tuple[Layer, ...] = ()
     source: str = "config.json"
     approximate: str = ""
 
@@ -179,4 +184,5 @@ class ModelFacts:
             head=end(self.head) if self.head else None,
             vision=tuple(end(weight) for weight in self.vision),
             weight_bytes=None,
+            checkpoint=None,
         )

@@ -20,6 +20,9 @@ FP8_BLOCK_BITS: Final = 32 / (128 * 128)
 LOAD_TIME_BITS: Final = {"fp8": 8 + ROW_SCALE_BITS, "bitsandbytes": 4.5, "mxfp8": 8.25, "experts_int8": 8.0}
 """Bits per element of vLLM's load-time quantisations of a checkpoint that has none (--quantization)."""
 
+QUANTIZATION_FILE: Final = "hf_quant_config.json"
+"""Where NVIDIA's checkpoints state their quantisation beside config.json."""
+
 _SYNONYMS: Final = (
     ("block_sparse_moe", "mlp"),
     ("feed_forward", "mlp"),
@@ -110,6 +113,14 @@ def _parts(module: str) -> tuple[str, ...]:
     return tuple(
         ".".join(segments[start : start + size]) for size in range(count, 0, -1) for start in range(count - size + 1)
     )
+
+
+def with_quantization(config: Mapping[str, Any], document: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A config.json with the quantisation of a `hf_quant_config.json`, where it states none of its own."""
+    merged = dict(config)
+    if document is not None and not merged.get("quantization_config"):
+        merged["quantization_config"] = document
+    return merged
 
 
 def quantization_of(config: Mapping[str, Any]) -> Quantization | None:
