@@ -93,7 +93,8 @@ def fetch_facts(uri: str, revision: str | None = None, token_env: str | None = N
         raise CommandError(f"model {uri!r} is not a hub id: write hf://org/name", 2)
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in OFFLINE_VALUES:
         return _from_cache(repository)
-    from huggingface_hub.errors import HTTPError
+    # The client's HTTP library has changed its name: its base error is taken from where the client takes it.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     try:
         return _from_hub(repository)
@@ -121,7 +122,7 @@ def _token(reference: str | None) -> str | None:
 
 def _from_hub(repository: _Repository) -> ModelFacts:
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     from plimsoll_recommender.facts.from_config import facts_of
     from plimsoll_recommender.facts.quantization import QUANTIZATION_FILE, with_quantization
