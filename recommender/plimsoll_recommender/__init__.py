@@ -7,6 +7,10 @@ from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.predict import predict
 from plimsoll_recommender.latency.step_time import StepTimeModel
 from plimsoll_recommender.memory.ledger import MemoryLedger, memory_ledger
+from plimsoll_recommender.observation.apply import corrected_ledger, corrected_predict
+from plimsoll_recommender.observation.corrections import Correction, Corrections
+from plimsoll_recommender.observation.observe import observe
+from plimsoll_recommender.observation.observed import Observation
 from plimsoll_recommender.prediction import Latency, Prediction, Throughput
 from plimsoll_recommender.recommendation import Alternative, Cost, FieldReason, Limits, Recommendation
 from plimsoll_recommender.search.recommend import recommend
@@ -16,6 +20,8 @@ from plimsoll_recommender.traffic import Objectives, Workload
 __all__ = [
     "Accelerator",
     "Alternative",
+    "Correction",
+    "Corrections",
     "Cost",
     "EngineConfig",
     "FieldReason",
@@ -25,6 +31,7 @@ __all__ = [
     "MemoryLedger",
     "ModelFacts",
     "Objectives",
+    "Observation",
     "Prediction",
     "Recommendation",
     "RecommenderError",
@@ -36,7 +43,10 @@ __all__ = [
     "UnknownModelError",
     "Workload",
     "accelerator",
+    "corrected_ledger",
+    "corrected_predict",
     "memory_ledger",
+    "observe",
     "predict",
     "recommend",
 ]

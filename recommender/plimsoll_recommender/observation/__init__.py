@@ -1,0 +1,1 @@
+"""Online correction: what an engine reports, held against what was predicted, corrects the next prediction."""

@@ -1,0 +1,92 @@
+"""Shrinkage: the most probable correction given observations that may be wrong.
+
+Corrections of related engines are jointly normal (a Gaussian process over keys); an observation's error is normal near
+zero and has linear tails (Huber, 1964), so that a wrong one pulls only so far. The posterior's mode is the minimum of a
+convex function: it does not depend on the order of observations, and one more observation moves the estimate towards
+that observation and never past it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HUBER: Final = 2.0
+"""Errors, in standard deviations of the noise, beyond which an observation pulls no harder."""
+
+MOST_ITERATIONS: Final = 200
+CONVERGED: Final = 1e-12
+"""Largest change of an estimate, in logarithms, at which iteration ends."""
+
+K = TypeVar("K", bound=Hashable)
+K_contra = TypeVar("K_contra", contravariant=True)
+
+
+class Correlation(Protocol[K_contra]):
+    """Correlation (0 to 1) of the corrections at two keys."""
+
+    def __call__(self, one: K_contra, other: K_contra, /) -> float: ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A correction in logarithms: its most probable value and standard deviation."""
+
+    mean: float
+    deviation: float
+
+
+def estimate(
+    observed: Sequence[tuple[K, float, float]], target: K, spread: float, correlation: Correlation[K]
+) -> Estimate:
+    """The correction at a key.
+
+    Args:
+        observed: (key, ln(measured / predicted), standard deviation of its noise) of each observation.
+        target: the key asked for.
+        spread: standard deviation of a correction before any observation.
+        correlation: of corrections at two keys.
+    """
+    related = [item for item in observed if correlation(item[0], target) > 0]
+    if not related:
+        return Estimate(0.0, spread)
+    import numpy as np
+
+    keys = sorted({key for key, _, _ in related}, key=repr)
+    place = {key: index for index, key in enumerate(keys)}
+    where = np.array([place[key] for key, _, _ in related])
+    values = np.array([value for _, value, _ in related])
+    noises = np.array([noise for _, _, noise in related])
+    prior = spread**2 * np.array([[correlation(one, other) for other in keys] for one in keys])
+    towards = spread**2 * np.array([correlation(target, key) for key in keys])
+    fitted = np.array([_middle(values[where == index]) for index in range(len(keys))])
+    for _ in range(MOST_ITERATIONS):
+        precision, mean = _pooled(values, noises, where, fitted)
+        inverse = np.linalg.inv(prior + np.diag(1 / precision))
+        before, fitted = fitted, prior @ inverse @ mean
+        if float(np.max(np.abs(fitted - before))) < CONVERGED:
+            break
+    variance = spread**2 - float(towards @ inverse @ towards)
+    return Estimate(float(towards @ inverse @ mean), math.sqrt(max(variance, 0.0)))
+
+
+def _middle(values: NDArray[Any]) -> float:
+    ordered = sorted(float(value) for value in values)
+    return 0.5 * (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2])
+
+
+def _pooled(
+    values: NDArray[Any], noises: NDArray[Any], where: NDArray[Any], fitted: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(precision, weighted mean) of the observations of each key, those far from the fit weighted down."""
+    import numpy as np
+
+    distance = np.abs(values - fitted[where]) / noises
+    weight = np.minimum(1.0, HUBER / np.maximum(distance, 1e-300)) / noises**2
+    precision = np.bincount(where, weight)
+    return precision, np.bincount(where, weight * values) / precision
