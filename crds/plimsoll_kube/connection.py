@@ -9,9 +9,15 @@ from urllib.parse import urlsplit
 
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
+from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 POOL_SIZE: Final = 64
 """Connections to the API server. HTTP/1.1 carries one request each, and every watch keeps one."""
+
+SERVICE_ACCOUNT_DIRECTORY: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where a kubelet mounts a pod's token and the API server's authority."""
+SERVICE_ACCOUNT_VARIABLE: Final = "PLIMSOLL_SERVICE_ACCOUNT_DIRECTORY"
+"""Names another folder with the same files, for a token that is projected elsewhere."""
 
 
 class NoClusterError(Exception):
@@ -34,13 +40,24 @@ async def load_configuration(kubeconfig: Path | None) -> Configuration:
         if chosen:
             await config.load_kube_config(config_file=chosen, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
         else:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            _use_service_account(configuration)
     except (config.ConfigException, OSError) as error:
         hint = f"cannot use kubeconfig {chosen}" if chosen else "give --kubeconfig or set KUBECONFIG outside a cluster"
         raise NoClusterError(f"no Kubernetes API server: {hint}: {error}") from error
     if (urlsplit(configuration.host).hostname or "").startswith(("127.", "localhost", "::1")):
         configuration.client_session_kwargs = {"trust_env": False}  # a proxy cannot reach this machine's loopback
     return configuration
+
+
+def _use_service_account(configuration: Configuration) -> None:
+    """The pod's service account, whose token is read again every minute.
+
+    Raises:
+        ConfigException: this is no pod, or its token is absent.
+    """
+    folder = Path(os.environ.get(SERVICE_ACCOUNT_VARIABLE) or SERVICE_ACCOUNT_DIRECTORY)
+    loader = InClusterConfigLoader(token_filename=str(folder / "token"), cert_filename=str(folder / "ca.crt"))  # type: ignore[no-untyped-call]
+    loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
 
 
 def _default_file() -> str | None:

@@ -49,6 +49,7 @@ def sandbox() -> None:
 @click.option("--without", default="", help=f"Leave out: {','.join(OPTIONAL_COMPONENTS)}.")
 @click.option("--operators", default=1, show_default=True, help="Operator processes; one of them leads.")
 @click.option("--detectors", default=1, show_default=True, help="Detector processes; one of them leads.")
+@click.option("--helm", is_flag=True, help="Install the chart with helm: operator and detector run as pods.")
 @click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, which ends the sandbox.")
 def up(
     name: str,
@@ -59,6 +60,7 @@ def up(
     without: str,
     operators: int,
     detectors: int,
+    helm: bool,
     foreground: bool,
 ) -> None:
     """Start a sandbox and return when it is ready."""
@@ -70,11 +72,12 @@ def up(
         without=frozenset(part for part in without.split(",") if part),
         operators=operators,
         detectors=detectors,
+        helm=helm,
         nodes=tuple(parse_node(node) for node in nodes) or DEFAULT_NODES,
     )
     if name in running_names():
         raise CommandError(f"sandbox {name} runs already: `plimsoll sandbox down --name {name}` ends it")
-    for binary in BINARIES:  # here, where a build's progress can be seen
+    for binary in (*BINARIES, *(["helm"] if helm else [])):  # here, where a build's progress can be seen
         binaries.resolve(binary)
     console = Console(stderr=True)
     if foreground:
@@ -197,9 +200,9 @@ def logs(component: str, name: str, follow: bool) -> None:
 @_NAME
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run_command(name: str, command: Sequence[str]) -> None:
-    """Run a command with KUBECONFIG set and the right kubectl first on PATH: exec -- kubectl get pods."""
+    """Run a command with KUBECONFIG set and the right kubectl and helm first on PATH: exec -- kubectl get pods."""
     running = RunningSandbox.find(name)
-    folders = [binaries.resolve("kubectl").parent, Path(sys.executable).parent]
+    folders = [*_program_folders(running), Path(sys.executable).parent]
     environment = {
         **os.environ,
         "KUBECONFIG": str(running.kubeconfig),
@@ -210,6 +213,12 @@ def run_command(name: str, command: Sequence[str]) -> None:
         os.execvpe(command[0], list(command), environment)  # noqa: S606 (an argument list, no shell)
     except OSError as error:
         raise CommandError(f"cannot run {command[0]}: {error.strerror}", 127) from error
+
+
+def _program_folders(running: RunningSandbox) -> list[Path]:
+    """Folders of the clients; helm's only in a sandbox that has it already, because getting it takes minutes."""
+    clients = ["kubectl", *(["helm"] if running.content["options"].get("helm") else [])]
+    return [binaries.resolve(client).parent for client in clients]
 
 
 @sandbox.command(name="binaries")

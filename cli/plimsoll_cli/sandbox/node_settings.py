@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from plimsoll_cli.chart.location import IMAGES
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox.certificates import KeyPair
 from plimsoll_cli.sandbox.control_plane import Layout
 from plimsoll_cli.sandbox.node.config import GPU, AgentConfig, ImageEntry, NodeConfig
 from plimsoll_cli.sandbox.options import Engine, NodeShape
+from plimsoll_kube.connection import SERVICE_ACCOUNT_DIRECTORY, SERVICE_ACCOUNT_VARIABLE
 from plimsoll_recommender.catalogue.accelerators import catalogue
 
 PODS_PER_NODE: Final = "110"
@@ -40,7 +42,7 @@ def agent_config(
         nodes=tuple(node_config(shape, number) for number, shape in enumerate(nodes, start=1)),
         pod_cidr=layout.block.pod_cidr,
         state_directory=layout.root / "node-agent",
-        images=(engine_image(engine), ImageEntry(pattern=_LOCAL_IMAGES, local=True)),
+        images=(engine_image(engine), *product_images(), ImageEntry(pattern=_LOCAL_IMAGES, local=True)),
         environment={name: value},
         supervisor_pid=owner,
         kubelet_certificate=serving.certificate if serving else None,
@@ -78,6 +80,21 @@ def engine_image(engine: Engine) -> ImageEntry:
     if engine == "vllm":
         return _real_engine_image()
     return engine_entry((sys.executable, "-m", "plimsoll_runtime.engine"), {})
+
+
+def product_images() -> tuple[ImageEntry, ...]:
+    """The chart's images, run by the Python that runs the sandbox.
+
+    A process has no mount namespace, so it is told where its service account's token lies: the agent replaces the path.
+    """
+    return tuple(
+        ImageEntry(
+            pattern=f"*{repository}[:@]*",
+            entrypoint=(sys.executable, "-m", module),
+            environment={SERVICE_ACCOUNT_VARIABLE: SERVICE_ACCOUNT_DIRECTORY},
+        )
+        for repository, module in IMAGES.items()
+    )
 
 
 def _real_engine_image() -> ImageEntry:

@@ -55,6 +55,8 @@ class SandboxOptions:
         detectors: detector processes.
         operator_arguments: further arguments of the operator.
         detector_arguments: further arguments of the detector.
+        helm: operator and detector are pods, installed with the chart, instead of processes beside the cluster; with
+            both left out, the chart is left to whoever uses the sandbox.
         directory: where its state goes; None means the user's state folder.
     """
 
@@ -68,6 +70,7 @@ class SandboxOptions:
     detectors: int = 1
     operator_arguments: tuple[str, ...] = ()
     detector_arguments: tuple[str, ...] = ()
+    helm: bool = False
     directory: Path | None = field(default=None)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
+from plimsoll_cli.chart import sandbox_release
+from plimsoll_cli.chart.helm import Helm
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import binaries, control_plane, definitions, guard, health, node_settings
 from plimsoll_cli.sandbox.addresses import reserve_block
@@ -40,6 +42,7 @@ BINARIES: Final = (*control_plane.ORDER, "kubectl", "prometheus")
 
 _PROMETHEUS_RETENTION: Final = "6h"
 """Longer than a sandbox is looked at, short enough for a laptop's disk."""
+_NAMESPACE_MANIFEST: Final = "00-namespace.yaml"
 _NODE_AGENT_STOP_SECONDS: Final = 20.0
 
 Announce = Callable[[str, float], None]
@@ -174,15 +177,13 @@ class Sandbox:
     def _start_rest(self, tell: Callable[[str], None]) -> None:
         """What comes after the API server: definitions and roles, then everything else at once."""
         self._install()
-        launches = {
-            PROMETHEUS: self._launch_prometheus,
-            NODE_AGENT: self._launch_node_agent,
-            OPERATOR: self._launch_operator,
-            DETECTOR: self._launch_detector,
-        }
+        launches = {PROMETHEUS: self._launch_prometheus, NODE_AGENT: self._launch_node_agent}
+        if not self.options.helm:
+            launches |= {OPERATOR: self._launch_operator, DETECTOR: self._launch_detector}
         for name, launch in launches.items():
             if name not in self.options.without:
                 launch()
+        self._start_release(tell)
         self._fleet.await_ready([n for n in self._fleet.names if n not in control_plane.ORDER[:2]], tell)
         # Without it the first `kubectl run` after the start would be refused.
         self.kubectl("wait", "--for=create", "serviceaccount/default", "-n", "default", "--timeout=30s")
@@ -193,11 +194,28 @@ class Sandbox:
         self._write_state()
 
     def _install(self) -> None:
-        """Apply definitions, roles and identities."""
-        crds = f"{definitions.llm_service()}\n---\n{definitions.pod_monitor()}"
-        rest = "\n---\n".join(_manifests())
+        """Apply definitions, roles and identities; with helm, only those that the chart does not bring."""
+        own = [] if self.options.helm else [definitions.llm_service()]
+        crds = "\n---\n".join([*own, definitions.pod_monitor()])
+        rest = "\n---\n".join(_manifests(only_namespace=self.options.helm))
         self.kubectl.apply(f"{crds}\n---\n{rest}")
         self.kubectl.await_definitions(crds)
+
+    @property
+    def helm(self) -> Helm:
+        """The real helm as administrator."""
+        return Helm(binaries.resolve("helm"), self.directory / "helm", self.kubeconfig)
+
+    def _start_release(self, tell: Callable[[str], None]) -> None:
+        """With helm: install the chart and wait for its pods, unless both are left out."""
+        wanted = [name for name in sandbox_release.COMPONENTS if name not in self.options.without]
+        if not self.options.helm or not wanted:
+            return
+        sandbox_release.install(self.helm, self.options, self.prometheus_url)
+        self.kubectl.await_definitions(definitions.llm_service())
+        for name in wanted if NODE_AGENT not in self.options.without else ():
+            sandbox_release.await_ready(self.kubectl, name)
+            tell(f"{name} (pod)")
 
     def _launch(self, name: str, *arguments: str, **settings: Any) -> None:
         """Start a component that carries the sandbox's marker."""
@@ -379,9 +397,10 @@ def log_to(path: Path) -> None:
     logging.getLogger("plimsoll.sandbox").setLevel(logging.INFO)
 
 
-def _manifests() -> list[str]:
-    """Namespaces, identities and roles: the product's, then the sandbox's own."""
+def _manifests(*, only_namespace: bool) -> list[str]:
+    """Namespaces, identities and roles: the product's (or, of those, only its namespace), then the sandbox's own."""
     product = sorted(files("plimsoll_cli").joinpath("manifests").iterdir(), key=lambda entry: entry.name)
+    product = [entry for entry in product if not only_namespace or entry.name == _NAMESPACE_MANIFEST]
     own = files("plimsoll_cli").joinpath("sandbox", "manifests", "sandbox.yaml")
     return [entry.read_text(encoding="utf-8") for entry in (*product, own) if entry.name.endswith(".yaml")]
 

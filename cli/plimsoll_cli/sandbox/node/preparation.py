@@ -78,7 +78,9 @@ async def prepare(context: PodContext, container: Manifest, run: Path, entry: Im
         *mounts_of(container, context.places, own),
         Mount(container.get("terminationMessagePath") or TERMINATION_LOG, str(termination_log)),
     )
-    variables = context.agent.base_environment() | entry.environment | _device_variables(context, container["name"])
+    variables = context.agent.base_environment()
+    variables |= {name: rewrite(value, mounts) for name, value in entry.environment.items()}
+    variables |= _device_variables(context, container["name"])
     variables |= {name: rewrite(value, mounts) for name, value in own.items()}
     words = expand_all([*(container.get("command") or entry.entrypoint), *(container.get("args") or ())], own)
     program = program_for(entry, words, variables.get("PATH", ""))
