@@ -188,6 +188,7 @@ class Detector:
         """Write the status when it says something new, and an Event for each transition."""
         known = self._remembered[service.key]
         status = statuses.build(service, judgement, acted, now)
+        self.telemetry.reported(service.key, status["conditions"])
         if statuses.write_needed(service.status, status, known.status_written, now, interval=self.rules.interval):
             await self.fleet.write_status(service, status)
             known.status_written = now

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from plimsoll_api import service_series as series
 from plimsoll_api.names import SERIES_NAMESPACE, SERIES_SERVICE
 from plimsoll_api.v1alpha1 import DiagnosisKind
 from plimsoll_detector.features import Key
 from plimsoll_detector.judgement import Judgement
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
+LATENCIES: Final = ("ttft", "tpot", "e2e", "queueTime")
+"""Names of an observation's latencies."""
 _SERVICE: Final = (SERIES_NAMESPACE, SERIES_SERVICE)
 
 
@@ -43,27 +47,35 @@ class Telemetry:
         self.status_writes = self._counter("plimsoll_detector_status_writes", "Status writes.")
         self.decisions = self._counter("plimsoll_detector_decisions", "Decisions made.", "reason")
         self.diagnosis = self._gauge(
-            "plimsoll_service_diagnosis", "1 for the diagnosis in force, 0 for the others.", *_SERVICE, "kind"
+            series.DIAGNOSIS, "1 for the diagnosis in force, 0 for the others.", *_SERVICE, series.LABEL_DIAGNOSIS
         )
-        self.load_ratio = self._gauge(
-            "plimsoll_service_load_ratio", "Load per serving replica over its load line.", *_SERVICE
+        self.latency = self._gauge(
+            series.LATENCY_SECONDS, "Measured, at the objectives' percentile.", *_SERVICE, series.LABEL_LATENCY
         )
-        self.load_line = self._gauge(
-            "plimsoll_service_load_line_requests_per_second",
-            "Requests per second that one replica carries, as measured.",
+        self.condition = self._gauge(
+            series.CONDITION,
+            "1 for the status and reason a condition has now.",
             *_SERVICE,
+            series.LABEL_CONDITION,
+            series.LABEL_STATUS,
+            series.LABEL_REASON,
         )
-        self.desired = self._gauge("plimsoll_service_desired_replicas", "Replicas that the load asks for.", *_SERVICE)
-        self.bounded = self._gauge(
-            "plimsoll_service_bounded_replicas", "Replicas that bounds, budget and pace allow.", *_SERVICE
+        self.load_ratio = self._gauge(series.LOAD_RATIO, "Load per serving replica over its load line.", *_SERVICE)
+        self.load_line = self._gauge(
+            series.LOAD_LINE, "Requests per second that one replica carries, as measured.", *_SERVICE
         )
+        self.desired = self._gauge(series.DESIRED_REPLICAS, "Replicas that the load asks for.", *_SERVICE)
+        self.bounded = self._gauge(series.BOUNDED_REPLICAS, "Replicas that bounds, budget and pace allow.", *_SERVICE)
         self.coverage = self._gauge(
-            "plimsoll_service_data_coverage_ratio", "Share of the replicas with fresh and complete data.", *_SERVICE
+            series.DATA_COVERAGE, "Share of the replicas with fresh and complete data.", *_SERVICE
         )
-        self.age = self._gauge(
-            "plimsoll_service_data_age_seconds", "Age of the oldest replica's last sample.", *_SERVICE
+        self.age = self._gauge(series.DATA_AGE, "Age of the oldest replica's last sample.", *_SERVICE)
+        self.arrivals = self._gauge(series.ARRIVALS, "Requests that arrive per second.", *_SERVICE)
+        self.attainment = self._gauge(
+            series.ATTAINMENT, "Share of requests that met every objective, at least.", *_SERVICE
         )
         self._known: set[Key] = set()
+        self._conditions: dict[Key, set[tuple[str, str, str]]] = {}
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
@@ -96,22 +108,55 @@ class Telemetry:
         for kind in DiagnosisKind:
             self.diagnosis.labels(*key, kind.value).set(kind is judgement.diagnosis.kind)
         self.decisions.labels(judgement.decision.reason.value).inc()
-        quality = judgement.observation.quality
+        observation, quality = judgement.observation, judgement.observation.quality
         self.desired.labels(*key).set(judgement.decision.desired)
         self.bounded.labels(*key).set(judgement.decision.bounded)
         self.coverage.labels(*key).set(quality.coverage)
-        for gauge, value in ((self.load_ratio, judgement.utilization), (self.age, quality.age), (self.load_line, line)):
+        for gauge, value in (
+            (self.load_ratio, judgement.utilization),
+            (self.age, quality.age),
+            (self.load_line, line),
+            (self.arrivals, observation.arrivals if quality.usable else None),
+            (self.attainment, observation.attainment if quality.usable else None),
+        ):
             if value is None:
                 _forget(gauge, key)  # what is not known is absent, not 0
             else:
                 gauge.labels(*key).set(value)
+        for name in LATENCIES:
+            if (latency := observation.latencies.get(name)) is None or not quality.usable:
+                _forget(self.latency, (*key, name))
+            else:
+                self.latency.labels(*key, name).set(latency.value)
+
+    def reported(self, key: Key, conditions: Iterable[Mapping[str, Any]]) -> None:
+        """Show the conditions that one service has now."""
+        now = {(one["type"], one["status"], one["reason"]) for one in conditions}
+        for labels in self._conditions.get(key, set()) - now:
+            _forget(self.condition, (*key, *labels))
+        for labels in now:
+            self.condition.labels(*key, *labels).set(1.0)
+        self._conditions[key] = now
 
     def keep_only(self, keys: set[Key]) -> None:
         """Drop the series of services that are gone."""
         self.services.set(len(keys))
         for key in self._known - keys:
-            for gauge in (self.load_ratio, self.load_line, self.desired, self.bounded, self.coverage, self.age):
+            for gauge in (
+                self.load_ratio,
+                self.load_line,
+                self.desired,
+                self.bounded,
+                self.coverage,
+                self.age,
+                self.arrivals,
+                self.attainment,
+            ):
                 _forget(gauge, key)
+            for name in LATENCIES:
+                _forget(self.latency, (*key, name))
+            self.reported(key, ())
+            del self._conditions[key]
             for kind in DiagnosisKind:
                 _forget(self.diagnosis, (*key, kind.value))
         self._known &= keys

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from plimsoll_operator.reconciler import Key, Outcome
+from plimsoll_operator.reconciler import Key
+from plimsoll_operator.service_metrics import ServiceMetrics
 from plimsoll_operator.workqueue import WorkQueue
 
 _RECONCILE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -57,25 +58,13 @@ class Metrics:
             buckets=_RECONCILE_BUCKETS,
             registry=registry,
         )
-        service = ["namespace", "llmservice"]
-        self.desired = Gauge("plimsoll_desired_replicas", "Replicas wanted.", service, registry=registry)
-        self.ready = Gauge("plimsoll_ready_replicas", "Replicas that serve.", service, registry=registry)
+        self.services = ServiceMetrics()
+        registry.register(self.services)
 
     def observe_request(self, verb: str, status: int, seconds: float) -> None:
         """Count a request to the API server."""
         self.requests.labels(verb, str(status)).inc()
         self.request_seconds.labels(verb).observe(seconds)
-
-    def observe_outcome(self, key: Key, outcome: Outcome) -> None:
-        """Show a service's replicas, or forget a service that is gone."""
-        if outcome.result == "gone":
-            for gauge in (self.desired, self.ready):
-                gauge.remove(*key)  # nothing happens when it was never shown
-            return
-        if outcome.wanted is not None:
-            self.desired.labels(*key).set(outcome.wanted)
-        if outcome.ready is not None:
-            self.ready.labels(*key).set(outcome.ready)
 
     def show(self, queue: WorkQueue[Key], pulse: Pulse) -> None:
         """Show what the queue and the process keep count of, whenever it is asked for."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from plimsoll_api.names import FieldManager
 from plimsoll_api.v1alpha1 import LLMServiceSpec, RecommendationStatus
@@ -45,12 +45,16 @@ class Outcome:
         requeue_after: seconds until it should run again by itself; None waits for a change or the resync.
         ready: replicas that serve; None when there is no service.
         wanted: replicas wanted; None when nobody has said.
+        status: the operator's part of the status as it should be; None when nothing was concluded.
+        spec: None when it cannot be understood.
     """
 
     result: str
     requeue_after: float | None = None
     ready: int | None = None
     wanted: int | None = None
+    status: Mapping[str, Any] | None = None
+    spec: LLMServiceSpec | None = None
 
 
 class Reconciler:
@@ -98,8 +102,9 @@ class Reconciler:
         self._begun.discard(key)
         observed = await observe(self._api, service, monitors=await self._monitoring.served())
         situation, spec, error = await self._act(observed)
-        await self._report(observed, spec, situation)
-        return Outcome(_result(error), _requeue(error, situation), situation.ready, situation.wanted)
+        status = await self._report(observed, spec, situation)
+        requeue = _requeue(error, situation)
+        return Outcome(_result(error), requeue, situation.ready, situation.wanted, status, spec)
 
     async def _create_children(self, service: Manifest) -> bool:
         """The short way for a service that nobody has looked at: its children at once, everything else afterwards.
@@ -182,13 +187,13 @@ class Reconciler:
             monitors=await self._monitoring.served(),
         )
 
-    async def _report(self, observed: Observed, spec: LLMServiceSpec | None, situation: Situation) -> None:
-        """Write the status when it changed, and tell people about transitions."""
+    async def _report(self, observed: Observed, spec: LLMServiceSpec | None, situation: Situation) -> Mapping[str, Any]:
+        """Write the status when it changed, and tell people about transitions; the status as it should be."""
         now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
         conditions = evaluate(situation, observed.conditions, now)
         status = status_of(observed.service, spec, situation, conditions)
         if not changed(observed.status, status):
-            return
+            return status
         manifest = status_manifest(observed.service, status)
         await self._api.apply(manifest, field_manager=FieldManager.OPERATOR, subresource="status")
         for change in transitions(observed.conditions, conditions):
@@ -206,6 +211,7 @@ class Reconciler:
             )
             text = f"{change.type} is {found.status}: {found.message}"
             await self._recorder.post(observed.service, change.event_type, found.reason, text)
+        return status
 
 
 def first_replicas(spec: LLMServiceSpec, recommendation: RecommendationStatus, deployment: Manifest | None) -> int:

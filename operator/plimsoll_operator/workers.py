@@ -42,7 +42,7 @@ async def work(queue: WorkQueue[Key], reconciler: Reconciler, metrics: Metrics) 
         else:
             queue.forget(key)
             metrics.reconciles.labels(outcome.result).inc()
-            metrics.observe_outcome(key, outcome)
+            metrics.services.show(key, outcome)
             if outcome.requeue_after is not None:
                 queue.add(key, outcome.requeue_after)
         finally:

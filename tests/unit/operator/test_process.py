@@ -159,13 +159,14 @@ async def test_metrics_of_a_service_come_and_go() -> None:
     metrics = Metrics()
     metrics.show(queue, Pulse())
     metrics.observe_request("apply", 200, 0.01)
-    metrics.observe_outcome(("ml", "a"), Outcome("reconciled", ready=1, wanted=3))
+    metrics.services.show(("ml", "a"), Outcome("reconciled", ready=1, wanted=3, status={"replicas": 4}))
     text = generate_latest(metrics.registry).decode()
-    assert 'plimsoll_desired_replicas{llmservice="a",namespace="ml"} 3.0' in text
+    assert 'plimsoll_service_wanted_replicas{llmservice="a",namespace="ml"} 3.0' in text
+    assert 'plimsoll_service_existing_replicas{llmservice="a",namespace="ml"} 4.0' in text
     assert 'plimsoll_api_requests_total{code="200",verb="apply"} 1.0' in text
     assert "plimsoll_workqueue_depth 0.0" in text
-    metrics.observe_outcome(("ml", "a"), Outcome("gone"))
-    assert "plimsoll_desired_replicas{" not in generate_latest(metrics.registry).decode()
+    metrics.services.show(("ml", "a"), Outcome("gone"))
+    assert "plimsoll_service_wanted_replicas{" not in generate_latest(metrics.registry).decode()
 
 
 async def test_a_resync_adds_every_service(fake_kube: Any, service: Any) -> None:
