@@ -32,7 +32,7 @@ serves it: within one replica, then about three (2.2 / 0.85 target utilisation),
 REAL_ENGINE_PHASES: Final = (
     Phase("calm", 20.0, 0.3),
     Phase("burst", 50.0, 1.2),
-    Phase("plateau", 110.0, 0.8),
+    Phase("plateau", 140.0, 0.8),
     Phase("calm again", 80.0, 0.15),
 )
 """For the real engine on two cores: a second replica takes one to two minutes to start and takes half of the machine
