@@ -1,6 +1,7 @@
 """Iteration-level batching: each step is filled anew with decodes, prompt chunks and newly admitted requests.
 
-The rules are those of vLLM 0.32's V1 scheduler (`v1/core/sched/scheduler.py`, `v1/core/kv_cache_manager.py`):
+The rules are those of vLLM 0.19's to 0.32's V1 scheduler (`v1/core/sched/scheduler.py`, `async_scheduler.py`,
+`v1/core/kv_cache_manager.py`):
 
 * running sequences are served first, in order of admission, each with the tokens it lacks, within
   `max_num_batched_tokens`; so decodes come before the rest of a long prompt, which goes on in chunks;
@@ -8,7 +9,10 @@ The rules are those of vLLM 0.32's V1 scheduler (`v1/core/sched/scheduler.py`, `
   prompt and what it had generated again;
 * in a step without preemption, waiting requests are admitted first come, first served, while there are seats
   (`max_num_seqs`), tokens, and free blocks for the whole prompt (`scheduler_reserve_full_isl`);
-* leading blocks found in the prefix cache are not computed again, except that the last token always is.
+* leading blocks found in the prefix cache are not computed again, except that the last token always is;
+* with asynchronous scheduling (the default since 0.14) a step is scheduled while the one before it runs: the token that
+  this one will generate counts as known, and its blocks come free one step later. Call `schedule` again before
+  `complete` to have that.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ class Step:
         load: what the step computes on, for the step-time model.
         admitted: sequences that came from the queue in this step.
         preempted: sequences that lost their blocks in this step.
+        sampled: sequences that generate a token in this step.
     """
 
     sequences: list[Sequence]
@@ -40,6 +45,7 @@ class Step:
     load: StepLoad
     admitted: list[Sequence] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
+    sampled: list[Sequence] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,8 +64,8 @@ class StepResult:
 class Scheduler:
     """The scheduler of one replica.
 
-    Call `add` and `abort` at any time, `schedule` when the previous step is complete, and `complete` when the step's
-    time is over.
+    Call `add` and `abort` at any time, `schedule` when a step can be prepared, and `complete` when a step's time is
+    over. Steps complete in the order in which they were scheduled.
 
     Args:
         config: its limits.
@@ -118,47 +124,49 @@ class Scheduler:
         sequence = self._by_id.pop(request_id, None)
         if sequence is None:
             return False
-        if sequence.state is _RUNNING:
-            self._running.remove(sequence)
-            self._release(sequence)
-        else:
-            del self._waiting[request_id]
-        sequence.state = SequenceState.ABORTED
+        self._take_out(sequence, SequenceState.ABORTED)
         return True
 
     def schedule(self) -> Step | None:
-        """The next step; None when there is nothing to run."""
+        """The next step; None when there is nothing to run, or nothing before a step in flight is complete."""
         step = Step([], [], StepLoad())
         budget = self._serve_running(step)
-        if self._waiting and not step.preempted:
+        if self._waiting and budget > 0 and not step.preempted:
             self._admit(step, budget)
         if not step.sequences:
             return None
-        step.load = _load_of(step)
+        self._put_in_flight(step)
         return step
 
     def complete(self, step: Step) -> StepResult:
         """End a step: every sequence whose known tokens are all computed has generated one more."""
+        for sequence, tokens in zip(step.sequences, step.tokens, strict=True):
+            # One that was preempted meanwhile has lost what was computed, though not the token it generated.
+            if sequence.state is _RUNNING:
+                sequence.computed += tokens
         emitted: list[Sequence] = []
         finished: list[Sequence] = []
-        for sequence, tokens in zip(step.sequences, step.tokens, strict=True):
-            if sequence.state is not _RUNNING:
+        for sequence in step.sampled:
+            if sequence.state is SequenceState.ABORTED:
                 continue
-            sequence.computed += tokens
-            if sequence.computed < sequence.known:
-                continue
+            sequence.in_flight -= 1
             sequence.generated += 1
             sequence.known += 1
             emitted.append(sequence)
             if sequence.generated >= sequence.output_limit:
                 finished.append(sequence)
-        if finished:
-            for sequence in finished:
-                sequence.state = SequenceState.FINISHED
-                del self._by_id[sequence.request.id]
-                self._release(sequence)
-            self._running = [sequence for sequence in self._running if sequence.state is _RUNNING]
+        for sequence in finished:
+            del self._by_id[sequence.request.id]
+            self._take_out(sequence, SequenceState.FINISHED)
         return StepResult(emitted, finished)
+
+    def _take_out(self, sequence: Sequence, state: SequenceState) -> None:
+        if sequence.state is _RUNNING:
+            self._running.remove(sequence)
+            self._release(sequence)
+        else:
+            del self._waiting[sequence.request.id]
+        sequence.state = state
 
     def _serve_running(self, step: Step) -> int:
         """Give running sequences their tokens; returns the tokens that are left of the step."""
@@ -168,10 +176,15 @@ class Scheduler:
         # `running` shrinks from its end when sequences are preempted.
         while index < len(running) and budget > 0:
             sequence = running[index]
-            tokens = sequence.known - sequence.computed
+            pending = sequence.in_flight
+            if pending and sequence.generated + pending >= sequence.output_limit:
+                # Its last token is being generated.
+                index += 1
+                continue
+            tokens = sequence.known + pending - sequence.scheduled
             if tokens > budget:
                 tokens = budget
-            end = sequence.computed + tokens
+            end = sequence.scheduled + tokens
             if end > sequence.capacity and not self._make_room(sequence, end, step):
                 break
             if sequence.published < len(sequence.request.block_hashes):
@@ -199,6 +212,9 @@ class Scheduler:
         size, seats = self.config.block_size, self.config.max_num_seqs - len(self._running)
         while self._waiting and budget > 0 and seats > 0:
             sequence = next(iter(self._waiting.values()))
+            if sequence.in_flight:
+                # Preempted with a token on its way: what it must compute is known when that step is complete.
+                break
             hashes = sequence.request.block_hashes if self.config.prefix_caching else ()
             hits = self.pool.leading_hits(hashes, (sequence.known - 1) // size)
             shared = hashes[:hits]
@@ -209,13 +225,13 @@ class Scheduler:
             self.pool.share(shared)
             sequence.held.extend(shared)
             sequence.published = sequence.blocks = hits
-            sequence.capacity = sequence.computed = hits * size
+            sequence.capacity = sequence.computed = sequence.scheduled = hits * size
             if sequence.preemptions == 0 and self.config.prefix_caching:
                 sequence.cached_tokens = hits * size
                 self.prefix_queries += sequence.known
                 self.prefix_hits += hits * size
-            tokens = min(sequence.known - sequence.computed, budget)
-            end = sequence.computed + tokens
+            tokens = min(sequence.known - sequence.scheduled, budget)
+            end = sequence.scheduled + tokens
             self._grow(sequence, -(-end // size) - hits)
             self._publish(sequence, end)
             sequence.state = _RUNNING
@@ -225,6 +241,30 @@ class Scheduler:
             step.tokens.append(tokens)
             budget -= tokens
             seats -= 1
+
+    def _put_in_flight(self, step: Step) -> None:
+        """Sum up the step's load and count its tokens as scheduled.
+
+        A sequence decodes when it computes the one token it generated last.
+        """
+        prefill = context = decode = read = prompts = 0
+        sampled = step.sampled
+        for sequence, tokens in zip(step.sequences, step.tokens, strict=True):
+            begin = sequence.scheduled
+            sequence.scheduled = end = begin + tokens
+            samples = end == sequence.known + sequence.in_flight
+            if tokens == 1 and samples and (sequence.generated or sequence.in_flight):
+                decode += 1
+                read += end
+            else:
+                prefill += tokens
+                # Token i of the chunk attends to what was computed before, to those before it in the chunk, to itself.
+                context += tokens * begin + tokens * (tokens + 1) // 2
+                prompts += samples
+            if samples:
+                sequence.in_flight += 1
+                sampled.append(sequence)
+        step.load = StepLoad(prefill, context, decode, read, prompts + decode)
 
     def _grow(self, sequence: Sequence, blocks: int) -> None:
         self.pool.take(blocks)
@@ -244,7 +284,7 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         self.pool.release(sequence.blocks - len(sequence.held), sequence.held)
         sequence.held = []
-        sequence.blocks = sequence.capacity = sequence.published = sequence.computed = 0
+        sequence.blocks = sequence.capacity = sequence.published = sequence.computed = sequence.scheduled = 0
 
     def _preempt(self, sequence: Sequence) -> None:
         self._release(sequence)
@@ -253,19 +293,3 @@ class Scheduler:
         sequence.state = SequenceState.WAITING
         self._waiting[sequence.request.id] = sequence
         self._waiting.move_to_end(sequence.request.id, last=False)
-
-
-def _load_of(step: Step) -> StepLoad:
-    """What a step computes on. A sequence decodes when it computes the one token it generated last."""
-    prefill = context = decode = read = sampled = 0
-    for sequence, tokens in zip(step.sequences, step.tokens, strict=True):
-        end = sequence.computed + tokens
-        if tokens == 1 and sequence.generated and end == sequence.known:
-            decode += 1
-            read += end
-        else:
-            prefill += tokens
-            # Token i of the chunk attends to what was computed before, to those before it in the chunk, and to itself.
-            context += tokens * sequence.computed + tokens * (tokens + 1) // 2
-            sampled += end == sequence.known
-    return StepLoad(prefill, context, decode, read, sampled + decode)

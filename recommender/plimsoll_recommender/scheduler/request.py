@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Hashable
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,13 +61,14 @@ class Request:
         prompt_tokens: length of the prompt.
         max_output_tokens: tokens it generates before it ends (fewer when `max_model_len` is reached).
         block_hashes: hash of each full block of its tokens, each covering all tokens before it; blocks beyond the
-            prompt are those of the output. Empty: nothing is shared with other requests.
+            prompt are those of the output. Empty: nothing is shared with other requests. A `range` of numbers that no
+            other request has is a cheap way to let a preempted request find its own blocks again.
     """
 
     id: str
     prompt_tokens: int
     max_output_tokens: int
-    block_hashes: tuple[Hashable, ...] = ()
+    block_hashes: SequenceOf[Hashable] = ()
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1:
@@ -93,6 +95,8 @@ class Sequence:
         output_limit: tokens that it will generate.
         known: tokens whose values are known: prompt and generated.
         computed: tokens whose KV is in the cache.
+        scheduled: tokens that are computed once the steps in flight are complete.
+        in_flight: tokens that the steps in flight will generate.
         generated: tokens generated.
         cached_tokens: prompt tokens found in the prefix cache when it was first admitted.
         preemptions: times that it lost its blocks.
@@ -103,6 +107,8 @@ class Sequence:
     output_limit: int
     known: int
     computed: int = 0
+    scheduled: int = 0
+    in_flight: int = 0
     generated: int = 0
     cached_tokens: int = 0
     preemptions: int = 0
