@@ -11,8 +11,17 @@ from plimsoll_recommender.errors import RecommenderError
 DEFAULT_ENGINE_VERSION: Final = "0.32.0"
 """vLLM release assumed when none is named: the oldest without a known advisory for untrusted clients."""
 
-KV_CACHE_DTYPES: Final = ("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2", "int8", "nvfp4")
+KV_CACHE_DTYPES: Final = (
+    "auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2", "int8", "nvfp4", "fp8_per_token_head",
+    "int8_per_token_head", "int4_per_token_head", "fp8_ds_mla", "nvfp4_ds_mla",
+)  # fmt: skip
 """Values of --kv-cache-dtype that are understood."""
+
+SPECULATIVE_METHODS: Final = (None, "mtp", "eagle", "eagle3", "draft_model", "ngram")
+"""Drafters that are told apart: the model's own layers, a head on the model, a model of its own, no model."""
+
+ENCODER_MODES: Final = ("weights", "data")
+"""Values of --mm-encoder-tp-mode."""
 
 DTYPES: Final = ("auto", "bfloat16", "float16", "half", "float32", "float")
 """Values of --dtype that are understood."""
@@ -60,7 +69,10 @@ class EngineConfig:
         block_size: tokens of a KV block.
         max_loras, max_lora_rank: adapters resident at once, and their rank; 0 adapters is none.
         num_speculative_tokens: tokens drafted per step.
-        draft_weights_gib: weights of the draft model, GiB per GPU.
+        speculative_method: which drafter; None is the model's own layers where it has them.
+        draft_weights_gib: weights of the drafter, GiB per GPU, when known.
+        enable_prefix_caching: keep what prompts have in common; recurrent layers then keep a second state each.
+        mm_encoder_tp_mode: image encoder divided over the GPUs (`weights`) or whole on each (`data`).
         engine: `vllm`.
         engine_version: release of the engine, which decides several memory rules.
 
@@ -84,7 +96,10 @@ class EngineConfig:
     max_loras: int = 0
     max_lora_rank: int = 16
     num_speculative_tokens: int = 0
+    speculative_method: str | None = None
     draft_weights_gib: float = 0.0
+    enable_prefix_caching: bool = True
+    mm_encoder_tp_mode: str = "weights"
     engine: str = "vllm"
     engine_version: str = DEFAULT_ENGINE_VERSION
 
@@ -104,6 +119,8 @@ class EngineConfig:
             raise RecommenderError(f"draft_weights_gib must not be negative, got {self.draft_weights_gib:g}")
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("kv_cache_dtype", self.kv_cache_dtype, KV_CACHE_DTYPES)
+        _one_of("speculative_method", self.speculative_method, SPECULATIVE_METHODS)
+        _one_of("mm_encoder_tp_mode", self.mm_encoder_tp_mode, ENCODER_MODES)
         _one_of("engine", self.engine, ("vllm",))
         version_of(self.engine_version)
         _batch_order(self.max_num_batched_tokens, self.max_num_seqs)
@@ -141,9 +158,10 @@ def _at_least(field: str, value: int, least: int) -> None:
         raise RecommenderError(f"{field} must be a whole number of at least {least}, got {value!r}")
 
 
-def _one_of(field: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(field: str, value: object, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
-        raise RecommenderError(f"{field} {value!r} is not known: use one of {', '.join(allowed)}")
+        known = ", ".join(name for name in allowed if name is not None)
+        raise RecommenderError(f"{field} {value!r} is not known: use one of {known}")
 
 
 def _batch_order(tokens: int | None, sequences: int | None) -> None:

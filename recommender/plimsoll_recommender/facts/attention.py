@@ -16,8 +16,11 @@ from plimsoll_recommender.facts.layers import Split, StateCache, TokenCache, Wei
 INDEXER_CACHE_OVERHEAD: Final = 4
 """Bytes per token beside the fp8 key of a sparse indexer: its scale (DeepSeek-V3.2 in vLLM: 128 + 4)."""
 
-STATE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 2}
-"""Bytes per element of a recurrent state by its configured type."""
+STATE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 0}
+"""Bytes per element of a recurrent state by its configured type; 0 is the model's (`_mamba_state_dtype` of vLLM)."""
+
+FLOAT32_STATES: Final = ("nemotron_h",)
+"""Model types whose state vLLM keeps in float32 where config.json does not say."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +196,8 @@ def delta_net(config: Fields) -> Attention:
         Weight("linear_attn.out_proj", hidden, values),
         Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
     )
-    state_bytes = STATE_BYTES.get(str(config.get("mamba_ssm_dtype") or "float32"), 4)
-    cache = StateCache(value_heads * value_dim * key_dim, state_bytes, (2 * keys + values) * (kernel - 1))
+    state_bytes = STATE_BYTES.get(str(config.get("mamba_ssm_dtype") or "auto"), 4)
+    cache = StateCache(value_heads * value_dim * key_dim, state_bytes, 2 * keys + values, kernel - 1)
     return Attention(weights, cache)
 
 
@@ -220,7 +223,7 @@ def kimi_delta(config: Fields) -> Attention:
         Weight("self_attn.b_proj", heads, hidden),
         Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
     )
-    return Attention(weights, StateCache(heads * dim * dim, 4, 3 * width * (kernel - 1)))
+    return Attention(weights, StateCache(heads * dim * dim, 4, 3 * width, kernel - 1))
 
 
 def mamba2(config: Fields) -> Attention:
@@ -239,6 +242,6 @@ def mamba2(config: Fields) -> Attention:
         Weight("mixer.norm", inner + 3 * heads, linear=False),
         Weight("norm", hidden, split=Split.REPLICATED, linear=False),
     )
-    # vLLM keeps the state in the model's type unless mamba_ssm_cache_dtype asks for more.
-    state_bytes = STATE_BYTES.get(str(config.get("mamba_ssm_cache_dtype") or "auto"), 2)
-    return Attention(weights, StateCache(heads * dim * state, state_bytes, conv * (kernel - 1)))
+    default = "float32" if str(config.get("model_type") or "") in FLOAT32_STATES else "auto"
+    state_bytes = STATE_BYTES.get(str(config.get("mamba_ssm_cache_dtype") or default), 4)
+    return Attention(weights, StateCache(heads * dim * state, state_bytes, inner, kernel - 1, groups, 2 * state))

@@ -90,8 +90,15 @@ class Weight:
             padded = math.ceil(self.rows / VOCABULARY_PADDING) * VOCABULARY_PADDING
             return padded / self.rows / tensor_parallel_size
         if self.split is Split.EXPERTS and expert_parallel_size > 1:
-            return math.ceil(self.copies / expert_parallel_size) / self.copies * self._padded(1)
+            return self.expert_share(expert_parallel_size, whole=True)
         return self._padded(tensor_parallel_size) / tensor_parallel_size
+
+    def expert_share(self, group: int, *, whole: bool) -> float:
+        """Share of routed experts that the fullest GPU of a group holds: whole experts, or a part of each."""
+        if whole:
+            # vLLM gives the first ranks one more where experts do not divide (determine_expert_map).
+            return math.ceil(self.copies / group) / self.copies * self._padded(1)
+        return self._padded(group) / group
 
     def _padded(self, parts: int) -> float:
         """Elements with padding over elements without, when a dimension is divided into parts."""
@@ -102,9 +109,21 @@ class Weight:
             math.ceil(whole / second) * second / whole if second > 1 else 1.0
         )
 
-    def bytes_per_gpu(self, tensor_parallel_size: int, expert_parallel_size: int = 1) -> float:
-        """Bytes that one GPU holds."""
-        return self.elements * self.bits / 8 * self.share(tensor_parallel_size, expert_parallel_size)
+    def bytes_per_gpu(
+        self, tensor_parallel_size: int, experts: int | None = None, whole_experts: bool = False
+    ) -> float:
+        """Bytes that one GPU holds.
+
+        Args:
+            tensor_parallel_size: GPUs a layer is split over.
+            experts: GPUs that experts are divided over; None is the same.
+            whole_experts: each of them holds whole experts.
+        """
+        if self.split is Split.EXPERTS:
+            share = self.expert_share(experts or tensor_parallel_size, whole=whole_experts)
+        else:
+            share = self.share(tensor_parallel_size)
+        return self.elements * self.bits / 8 * share
 
 
 @dataclass(frozen=True)
@@ -140,17 +159,29 @@ class StateCache:
 
     Args:
         state_elements: elements of the recurrent state.
-        state_bytes: bytes per element of the state.
-        conv_elements: elements of the convolution's window, in the model's type.
+        state_bytes: bytes per element of the state; 0 is the model's type.
+        conv_channels: channels of the convolution that tensor parallelism divides.
+        conv_length: inputs that the convolution looks back on (its kernel less one), kept in the model's type.
+        groups: groups of Mamba-2 that share B and C; each GPU keeps at least one.
+        group_channels: channels of the convolution per group.
     """
 
     state_elements: int
     state_bytes: int
-    conv_elements: int
+    conv_channels: int
+    conv_length: int
+    groups: int = 0
+    group_channels: int = 0
 
-    def bytes_per_sequence(self, tensor_parallel_size: int, dtype_bytes: float) -> float:
-        """Bytes that one GPU keeps per sequence."""
-        return (self.state_elements * self.state_bytes + self.conv_elements * dtype_bytes) / tensor_parallel_size
+    def bytes_per_sequence(self, tensor_parallel_size: int, dtype_bytes: float, speculative_tokens: int = 0) -> float:
+        """Bytes of one state on one GPU, as vLLM's MambaStateShapeCalculator shapes it.
+
+        The convolution looks back further by every drafted token; groups that do not divide are repeated per GPU.
+        """
+        groups = self.groups if self.groups % tensor_parallel_size == 0 else tensor_parallel_size
+        channels = self.conv_channels + groups * self.group_channels
+        window = channels * (self.conv_length + speculative_tokens) * dtype_bytes
+        return (self.state_elements * (self.state_bytes or dtype_bytes) + window) / tensor_parallel_size
 
 
 @dataclass(frozen=True)
@@ -175,12 +206,15 @@ class Layer:
     top_k: int = 0
     attention_limit: int | None = None
 
-    def bytes_per_gpu(self, tensor_parallel_size: int, expert_parallel_size: int = 1) -> float:
-        """Weight bytes that one GPU holds, as the allocator counts them."""
+    def bytes_per_gpu(
+        self, tensor_parallel_size: int, experts: int | None = None, whole_experts: bool = False
+    ) -> float:
+        """Weight bytes that one GPU holds, as the allocator counts them (arguments as in `Weight.bytes_per_gpu`)."""
         tensors: dict[str, float] = {}
         for weight in self.weights:
             name = weight.fused or weight.module
-            tensors[name] = tensors.get(name, 0.0) + weight.bytes_per_gpu(tensor_parallel_size, expert_parallel_size)
+            held = weight.bytes_per_gpu(tensor_parallel_size, experts, whole_experts)
+            tensors[name] = tensors.get(name, 0.0) + held
         return sum(allocated(size) for size in tensors.values())
 
     def with_bits(self, bits_of: Callable[[Weight], float]) -> Layer:

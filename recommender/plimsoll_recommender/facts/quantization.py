@@ -43,20 +43,20 @@ class Modules:
         self._expressions: list[re.Pattern[str]] = []
         for pattern in patterns:
             if pattern.startswith("re:"):
-                self._expressions.append(re.compile(_canonical(pattern[3:].replace("model\\.", "").lstrip("^"))))
+                self._expressions.append(re.compile(canonical_module(pattern[3:].replace("model\\.", "").lstrip("^"))))
             elif "*" in pattern.rstrip("*"):
-                self._expressions.append(re.compile(rf"(.*\.)?{fnmatch.translate(_canonical(pattern))}"))
+                self._expressions.append(re.compile(rf"(.*\.)?{fnmatch.translate(canonical_module(pattern))}"))
             elif pattern.endswith("*"):
-                self._expressions.append(re.compile(rf"(.*\.)?{re.escape(_canonical(pattern.rstrip('*')))}"))
+                self._expressions.append(re.compile(rf"(.*\.)?{re.escape(canonical_module(pattern.rstrip('*')))}"))
             else:
-                self._names.add(_canonical(pattern))
+                self._names.add(canonical_module(pattern))
 
     def __bool__(self) -> bool:
         return bool(self._names or self._expressions)
 
     def __contains__(self, module: str) -> bool:
         return any(part in self._names for part in _parts(module)) or any(
-            expression.match(_canonical(module)) for expression in self._expressions
+            expression.match(canonical_module(module)) for expression in self._expressions
         )
 
 
@@ -97,7 +97,8 @@ class Quantization:
         return self.bits
 
 
-def _canonical(name: str) -> str:
+def canonical_module(name: str) -> str:
+    """A module's name without the wrappers around a language model, in the words of `Weight.module`."""
     for prefix in ("language_model.", "model.", "language_model.", "model.", "backbone."):
         name = name.removeprefix(prefix)
     for written, canonical in _SYNONYMS:
@@ -108,7 +109,7 @@ def _canonical(name: str) -> str:
 @lru_cache(maxsize=65_536)
 def _parts(module: str) -> tuple[str, ...]:
     """Every run of consecutive segments of a module's name, the longest first."""
-    segments = _canonical(module).split(".")
+    segments = canonical_module(module).split(".")
     count = len(segments)
     return tuple(
         ".".join(segments[start : start + size]) for size in range(count, 0, -1) for start in range(count - size + 1)
@@ -266,7 +267,7 @@ def _mixed(
         algorithm = str(how.get("quant_algo") or "").upper()
         algorithms.add(algorithm)
         # One setting holds for all experts of a layer.
-        of_module[_canonical(str(name)).split(".experts.")[0] + (".experts" if ".experts." in name else "")] = (
+        of_module[canonical_module(str(name)).split(".experts.")[0] + (".experts" if ".experts." in name else "")] = (
             _MODELOPT_BITS.get(algorithm, 16.0)
         )
     base = 8 + FP8_BLOCK_BITS if settings.get("weight_block_size") else 0.0

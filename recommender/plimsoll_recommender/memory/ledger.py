@@ -9,20 +9,43 @@ from typing import Final
 from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.engine_config import EngineConfig, ResolvedConfig
 from plimsoll_recommender.errors import RecommenderError
-from plimsoll_recommender.facts.layers import Layer
 from plimsoll_recommender.facts.model import GIB, ModelFacts
 from plimsoll_recommender.memory import budget
 from plimsoll_recommender.memory.defaults import resolve
-from plimsoll_recommender.memory.kv_layout import KV_BYTES, KvLayout, kv_layout
+from plimsoll_recommender.memory.kv_format import kv_bytes_per_element, kv_format
+from plimsoll_recommender.memory.kv_layout import KvLayout, KvRules, kv_layout
+from plimsoll_recommender.memory.weights import (
+    adapter_bytes,
+    built_in_draft,
+    draft_bytes,
+    stage_layers,
+    stage_range,
+    stage_weight_bytes,
+)
+
+__all__ = [
+    "CONCURRENT_BATCHES",
+    "MemoryLedger",
+    "check_division",
+    "kv_bytes_per_element",
+    "layout_of",
+    "longest_context",
+    "memory_ledger",
+]
 
 TOKENS_BY_CONCURRENCY: Final = (0, 21, 0)
 """From this release the engine logs `GPU KV cache size` as max_concurrency x max_model_len."""
 
 CONCURRENT_BATCHES: Final = 2
-"""Batches in flight with asynchronous scheduling, counted for sliding windows since `TOKENS_BY_CONCURRENCY`."""
+"""Batches in flight with asynchronous scheduling, counted for sliding windows since `TOKENS_BY_CONCURRENCY`.
 
-LORA_TARGETS: Final = 7
-"""Linear layers of a transformer layer that adapters change: q, k, v, o, gate, up, down."""
+With pipeline stages there is one more than stages (`max_concurrent_batches` of model runner V2)."""
+
+STATES_CACHED: Final = (0, 28, 0)
+"""From this release prefixes of recurrent models are cached by default, in `align` mode (vLLM pull request 50991)."""
+
+NULL_BLOCK_RESERVED: Final = (0, 26, 0)
+"""From this release the check of max_model_len leaves out the block that the pool never lends (pull request 47272)."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,7 @@ def memory_ledger(
     *,
     weights_gib: float | None = None,
     gpu_total_gib: float | None = None,
+    draft: ModelFacts | None = None,
 ) -> MemoryLedger:
     """The ledger of the GPU that limits a replica.
 
@@ -93,6 +117,7 @@ def memory_ledger(
         config: engine settings; what is None is what the engine would choose.
         weights_gib: measured weights per GPU (the engine logs them), instead of the estimate.
         gpu_total_gib: total that the driver reports, instead of the catalogue's.
+        draft: the drafter of speculative decoding, when it is a model of its own.
 
     Raises:
         RecommenderError: tensor or pipeline parallelism that the model cannot be divided by.
@@ -104,17 +129,10 @@ def memory_ledger(
     for name, value in (("gpu_total_gib", total), ("weights_gib", weights_gib)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise RecommenderError(f"{name} must be above zero, got {value:g} GiB")
-    stages = [
-        _stage_ledger(loaded, gpu, settings, stage, total, weights_gib)
-        for stage in _stages_that_may_limit(settings.pipeline_parallel_size)
-    ]
     # Every rank keeps as many blocks as the poorest one.
-    return min(stages, key=lambda ledger: (ledger.fits, ledger.kv_cache_blocks, ledger.kv_cache_gib))
-
-
-def _stages_that_may_limit(stages: int) -> tuple[int, ...]:
-    """First (embedding), second (most layers) and last (head, sampler): the ones between equal the second."""
-    return tuple(sorted({0, min(1, stages - 1), stages - 1}))
+    stages = range(settings.pipeline_parallel_size)
+    ledgers = [_stage_ledger(loaded, gpu, settings, stage, total, weights_gib, draft) for stage in stages]
+    return min(ledgers, key=lambda ledger: (ledger.fits, ledger.kv_cache_blocks, ledger.kv_cache_gib))
 
 
 def check_division(facts: ModelFacts, config: EngineConfig) -> None:
@@ -132,61 +150,21 @@ def check_division(facts: ModelFacts, config: EngineConfig) -> None:
         )
 
 
-def stage_layers(facts: ModelFacts, stages: int, stage: int) -> tuple[Layer, ...]:
-    """Layers of one pipeline stage: even parts, what remains goes to the stages before the last, as vLLM does."""
-    base, extra = divmod(len(facts.layers), stages)
-    sizes = [base] * stages
-    for offset in range(extra):
-        sizes[stages - 2 - offset] += 1
-    begin = sum(sizes[:stage])
-    return facts.layers[begin : begin + sizes[stage]]
-
-
-def stage_weight_bytes(facts: ModelFacts, config: EngineConfig, stage: int) -> float:
-    """Weight bytes that one GPU of a pipeline stage holds."""
-    tensor = config.tensor_parallel_size
-    expert = tensor * config.data_parallel_size if config.expert_parallel else 1
-    layers = stage_layers(facts, config.pipeline_parallel_size, stage)
-    per_layer = {layer: layer.bytes_per_gpu(tensor, expert) for layer in set(layers)}
-    held = sum(per_layer[layer] for layer in layers)
-    first, last = stage == 0, stage == config.pipeline_parallel_size - 1
-    if first:
-        held += facts.embedding.bytes_per_gpu(tensor)
-        held += sum(weight.bytes_per_gpu(tensor) for weight in facts.vision)
-    if last and facts.head is not None:
-        held += facts.head.bytes_per_gpu(tensor)
-    elif last and not first:
-        held += facts.embedding.bytes_per_gpu(tensor)
-    if facts.weight_bytes is not None:
-        # The checkpoint's exact size corrects the estimate in proportion.
-        held *= facts.weight_bytes / replace(facts, weight_bytes=None).checkpoint_bytes
-    return held + facts.rotary_bytes
-
-
-def _added_weight_bytes(facts: ModelFacts, config: ResolvedConfig, layers: tuple[Layer, ...]) -> float:
-    """Adapters and draft model, bytes on one GPU."""
-    per_adapter = 2 * LORA_TARGETS * facts.hidden_size * config.max_lora_rank * facts.dtype_bytes * len(layers)
-    return config.max_loras * per_adapter + config.draft_weights_gib * GIB
-
-
-def kv_bytes_per_element(facts: ModelFacts, kv_cache_dtype: str) -> float:
-    """Bytes per cached element for a --kv-cache-dtype; `auto` is the model's type, or what its checkpoint asks for."""
-    if kv_cache_dtype == "auto":
-        asked = facts.quantization.kv_cache if facts.quantization else None
-        return KV_BYTES[asked] if asked else float(facts.dtype_bytes)
-    return KV_BYTES[kv_cache_dtype]
-
-
-def layout_of(facts: ModelFacts, config: ResolvedConfig, stage: int = 0) -> KvLayout:
-    """The KV layout of one pipeline stage."""
-    return kv_layout(
-        stage_layers(facts, config.pipeline_parallel_size, stage),
+def layout_of(facts: ModelFacts, config: ResolvedConfig, stage: int = 0, draft: ModelFacts | None = None) -> KvLayout:
+    """The KV layout of one pipeline stage; a drafter's layers are on the last."""
+    drafting = draft.layers if draft is not None else built_in_draft(facts, config)
+    here = stage_range(facts, config.pipeline_parallel_size, stage)
+    if drafting and stage == config.pipeline_parallel_size - 1:
+        here = range(here.start, here.stop + len(drafting))
+    rules = KvRules(
         config.tensor_parallel_size,
-        kv_bytes_per_element(facts, config.kv_cache_dtype),
+        kv_format(facts, config.kv_cache_dtype),
         facts.dtype_bytes,
         config.block_size,
         config.num_speculative_tokens,
+        cached_states=config.enable_prefix_caching and config.version >= STATES_CACHED,
     )
+    return kv_layout((*facts.layers, *drafting), rules, here)
 
 
 def _stage_ledger(
@@ -196,11 +174,15 @@ def _stage_ledger(
     stage: int,
     total: float,
     weights_gib: float | None,
+    draft: ModelFacts | None,
 ) -> MemoryLedger:
     layers = stage_layers(facts, config.pipeline_parallel_size, stage)
     weights = weights_gib
     if weights is None:
-        weights = (stage_weight_bytes(facts, config, stage) + _added_weight_bytes(facts, config, layers)) / GIB
+        last = stage == config.pipeline_parallel_size - 1
+        added = adapter_bytes(facts, config, layers, ends=int(stage == 0) + int(last and facts.head is not None))
+        added += draft_bytes(facts, config, draft) if last else 0.0
+        weights = (stage_weight_bytes(facts, config, stage) + added) / GIB
     activation = budget.activation_peak(facts, layers, config, stage == config.pipeline_parallel_size - 1)
     outside = budget.non_torch(gpu, config)
     graphs = budget.cuda_graphs(layers, config)
@@ -208,7 +190,7 @@ def _stage_ledger(
     requested = total * config.gpu_memory_utilization
     fixed = requested - weights - (graphs.value if in_budget else 0.0)
     available = fixed - activation.value - outside.value
-    layout = layout_of(facts, config, stage)
+    layout = layout_of(facts, config, stage, draft)
     blocks = max(0, int(available * GIB // layout.bytes_per_block)) if layout.bytes_per_block else 0
     concurrency, tokens = _capacity(layout, config, blocks)
     context = budget.CONTEXT_GIB + (budget.COLLECTIVE_CONTEXT_GIB if config.tensor_parallel_size > 1 else 0.0)
@@ -249,12 +231,22 @@ def _capacity(layout: KvLayout, config: ResolvedConfig, blocks: int) -> tuple[fl
 
 
 def _in_flight(config: ResolvedConfig) -> int:
-    batches = CONCURRENT_BATCHES if config.version >= TOKENS_BY_CONCURRENCY else 1
+    stages = config.pipeline_parallel_size
+    batches = max(CONCURRENT_BATCHES, stages + 1) if config.version >= TOKENS_BY_CONCURRENCY else 1
     return batches * config.max_num_batched_tokens
 
 
+def usable_blocks(config: ResolvedConfig, blocks: int) -> int:
+    """Blocks that the check of max_model_len counts on."""
+    return max(0, blocks - 1) if config.version >= NULL_BLOCK_RESERVED else blocks
+
+
 def longest_context(layout: KvLayout, config: ResolvedConfig, blocks: int) -> int:
-    """The largest max_model_len that one sequence can have in a number of blocks; 0 when none."""
+    """The largest max_model_len that one sequence can have in a number of blocks; 0 when none.
+
+    vLLM's own search (`_estimate_max_model_len_from_groups`): its error names this length.
+    """
+    blocks = usable_blocks(config, blocks)
     low, high = 0, config.max_model_len
     while low < high:
         middle = (low + high + 1) // 2
@@ -313,7 +305,7 @@ def _refusal(
             f"use {math.floor(most * 100) / 100:g}"
         )
     needed = layout.blocks_per_sequence(config.max_model_len, _in_flight(config)) if layout.groups else 0
-    if needed > ledger.kv_cache_blocks:
+    if needed > usable_blocks(config, ledger.kv_cache_blocks):
         longest = longest_context(layout, config, ledger.kv_cache_blocks)
         return (
             f"max_model_len {config.max_model_len:,} needs {needed * layout.bytes_per_block / GIB:.2f} GiB of KV "
