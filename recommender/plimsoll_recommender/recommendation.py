@@ -77,8 +77,9 @@ class Limits:
         allow_kv_cache_dtypes: KV cache types that may be chosen beside the model's own, such as `fp8`; used only where
             the GPU computes in them.
         variants: quantised versions that may be chosen instead of the model.
-        allow_data_parallel: whether a replica of a mixture of experts may be several data-parallel ranks that share
-            the experts (`data_parallel_size` with `expert_parallel`): off because not every launcher starts them.
+        allow_expert_parallel: whether a mixture of experts may place whole experts on GPUs (`expert_parallel`), also
+            with several data-parallel ranks that share them in one replica (`data_parallel_size`): off because not
+            every launcher starts such replicas.
         mix_accelerators: whether the fleet may be of several kinds of accelerator.
         max_kinds: most kinds of accelerator in one fleet when they may be mixed.
 
@@ -103,7 +104,7 @@ class Limits:
     engine_version: str | None = None
     allow_kv_cache_dtypes: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
-    allow_data_parallel: bool = False
+    allow_expert_parallel: bool = False
     mix_accelerators: bool = False
     max_kinds: int = 2
 
