@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import Final, Literal
+from typing import Final
 
 from plotly.offline import get_plotlyjs
 
-Tone = Literal["plain", "good", "bad"]
+from plimsoll_cli.report.parts import Section, Tile, Tone, paragraph, section_html, tiles_html
+
+__all__ = ["Section", "Tile", "Tone", "page", "paragraph"]
 
 _STYLE: Final = """
 :root { --ink: #1b2733; --soft: #5b6b7b; --line: #dfe5ea; --paper: #f5f7f9; --good: #1a7f4b; --bad: #b3261e; }
@@ -37,30 +38,6 @@ td.text { white-space: normal; } th.text, td.text { text-align: left; }
 """
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One figure that matters: its value as text, what it is, and whether it is good news."""
-
-    value: str
-    label: str
-    tone: Tone = "plain"
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of the page.
-
-    Args:
-        title: plain text.
-        body: HTML, from `charts`, `tables` or `paragraph`.
-        note: plain text below the body: how to read it, what it leaves out.
-    """
-
-    title: str
-    body: str
-    note: str = ""
-
-
 def page(title: str, summary: str, sections: Sequence[Section], tiles: Sequence[Tile] = ()) -> str:
     """The whole page as HTML, about 5 MB: plotly.js is inside, once, so that it opens anywhere.
 
@@ -70,26 +47,12 @@ def page(title: str, summary: str, sections: Sequence[Section], tiles: Sequence[
         sections: in reading order.
         tiles: figures beside each other below the summary.
     """
-    shown = "".join(
-        f'<div class="tile"><b class="{tile.tone}">{escape(tile.value)}</b><span>{escape(tile.label)}</span></div>'
-        for tile in tiles
-    )
-    body = "".join(map(_section, sections))
+    body = "".join(map(section_html, sections))
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
         f"<script>{get_plotlyjs()}</script></head><body><main>"
         f'<h1>{escape(title)}</h1><p class="summary">{escape(summary)}</p>'
-        f'<div class="tiles">{shown}</div>{body}</main></body></html>\n'
+        f"{tiles_html(list(tiles))}{body}</main></body></html>\n"
     )
-
-
-def paragraph(text: str) -> str:
-    """Plain text as a section's body."""
-    return f"<p>{escape(text)}</p>"
-
-
-def _section(section: Section) -> str:
-    note = f'<p class="note">{escape(section.note)}</p>' if section.note else ""
-    return f"<section><h2>{escape(section.title)}</h2>{section.body}{note}</section>"

@@ -2,173 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from rich.console import RenderableType
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sizing import options
-from plimsoll_cli.sizing.documents import as_text, ledger_document, prediction_document, recommendation_document
-from plimsoll_cli.sizing.terminal import ledger_view, prediction_view, recommendation_view, show
-from plimsoll_recommender import (
-    InfeasibleError,
-    Limits,
-    ModelFacts,
-    Objectives,
-    Recommendation,
-    RecommenderError,
-    Workload,
-    accelerator,
-    memory_ledger,
+from plimsoll_cli.sizing.documents import as_text, memory_document, prediction_document, recommendation_document
+from plimsoll_cli.sizing.progress import sign_of_life
+from plimsoll_cli.sizing.questions import (
+    config_of,
+    device_of,
+    facts_of,
+    objectives_of,
+    question_of,
+    with_weights,
+    workload_of,
 )
+from plimsoll_cli.sizing.wording import INFEASIBLE, WRONG_INPUT, told_by_option
+from plimsoll_recommender import accelerator, memory_ledger
 from plimsoll_recommender import predict as predict_replica
-from plimsoll_recommender import recommend as recommend_fleet
+from plimsoll_recommender.explanation.question import Question
+from plimsoll_recommender.memory.defaults import resolve
 
-Answer = TypeVar("Answer")
+CONTEXT = {"max_content_width": 110}
 
 
-@click.command()
-@options.model_option
-@click.option("--gpu", "-g", "gpus", multiple=True, required=True, help="NAME or NAME=PRICE per GPU-hour; repeatable.")
+@click.command(context_settings=CONTEXT)
+@options.model_options
+@options.gpus_option
+@options.service_option
 @options.workload_options
-@options.pinned_options
-@click.option("--min-replicas", type=int, default=1, show_default=True)
-@click.option("--max-replicas", type=int)
-@click.option("--budget", type=float, help="Most that the fleet may cost per hour.")
-@click.option("--gpus-per-node", type=int, help="GPUs of a node.  [default: 8]")
-@click.option("--headroom", type=float, default=0.2, show_default=True, help="Share of the load line kept free.")
-@options.output_option
-def recommend(model: str, gpus: tuple[str, ...], form: str, file: Path | None, **given: Any) -> None:
+@options.limit_options
+@options.result_options
+@options.output_options
+@click.pass_context
+def recommend(context: click.Context, /, form: str, file: Path | None, **given: Any) -> None:
     """Size a service: the cheapest fleet that meets the objectives, every setting, and why.
 
     \b
     plimsoll recommend -m meta-llama/Llama-3.1-8B-Instruct --gpu H100 --gpu L4=0.45 \\
         --rps 4 --input-tokens 1200 --output-tokens 250 --ttft 800ms --tpot 60ms
+    plimsoll recommend --service chat.yaml
+
+    Exit codes: 0 an answer, 2 the input is wrong, 3 nothing fits or meets the objectives.
     """
+    from plimsoll_cli.sizing import results
 
-    def answer() -> tuple[ModelFacts, Recommendation, Workload, Objectives]:
-        facts = options.facts_of(model)
-        allowed = options.accelerators_of(gpus)
-        workload, objectives = options.workload_of(given), options.objectives_of(given)
-        node = given["gpus_per_node"]
-        limits = Limits(
-            **{name: given[name] for name in _PINNED},
-            min_replicas=given["min_replicas"],
-            max_replicas=given["max_replicas"],
-            budget_per_hour=given["budget"],
-            gpus_per_node={gpu.product: node for gpu in allowed} if node is not None else {},
-            hourly_cost=options.prices_of(gpus),
-            headroom=given["headroom"],
-            engine_version=given["engine_version"],
-        )
-        return facts, recommend_fleet(facts, allowed, workload, objectives, limits), workload, objectives
-
-    facts, found, workload, objectives = _answered(answer)
-    if form == "html":
-        _write_page(facts, found, workload, objectives, file)
-        return
-    _print(form, file, lambda: recommendation_document(found), lambda: recommendation_view(facts, found, objectives))
+    results.check(form, file, given)
+    with told_by_option(), sign_of_life("sizing"):
+        question = _service_question(context, given) if given["service"] else question_of(given)
+        answer = question.answer()
+    if given["flags"]:
+        _put(results.flags_text(question, answer), file)
+    elif given["manifest"]:
+        _put(results.manifest_text(question, answer, given["service"]), file)
+    elif form in ("json", "yaml"):
+        _put(as_text(recommendation_document(question, answer), form), file)
+    elif form == "html":
+        with sign_of_life("asking the neighbouring questions"):
+            text = results.page_text(question, answer, context)
+        _put(text, file)
+    else:
+        with sign_of_life("asking the neighbouring questions"):
+            view = results.terminal_view(question, answer, explain=given["explain"], what_if=given["what_if"])
+        _show(view, file)
 
 
-_PINNED = (
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "max_num_seqs",
-    "max_num_batched_tokens",
-    "gpu_memory_utilization",
-    "max_model_len",
-    "kv_cache_dtype",
-)
+def _service_question(context: click.Context, given: dict[str, Any]) -> Question:
+    # The operator's models come with it: they take longer to import than an answer takes.
+    from plimsoll_cli.sizing.service import service_question
+
+    return service_question(context, given)
 
 
-@click.command()
-@options.model_option
-@click.option("--gpu", "-g", required=True, help="Accelerator, such as H100.")
+@click.command(context_settings=CONTEXT)
+@options.model_options
+@options.one_gpu_option
 @options.engine_options
-@click.option("--weights-gib", type=float, help="Measured weights per GPU, instead of the estimate.")
-@click.option("--gpu-total-gib", type=float, help="Total that the driver reports, instead of the catalogue's.")
-@options.output_option
-def memory(model: str, gpu: str, form: str, file: Path | None, **given: Any) -> None:
-    """Show where every GiB of a GPU goes, and whether the engine would start (exit 1 when not)."""
-    facts, device, ledger = _answered(
-        lambda: (
-            (facts := options.facts_of(model)),
-            (device := accelerator(gpu)),
-            memory_ledger(
-                facts,
-                device,
-                options.config_of(given),
-                weights_gib=given["weights_gib"],
-                gpu_total_gib=given["gpu_total_gib"],
-            ),
+@options.output_options
+def memory(form: str, file: Path | None, **given: Any) -> None:
+    """Show where every GiB of a GPU goes, and whether the engine would start.
+
+    Exit codes: 0 it starts, 2 the input is wrong, 3 it would not start.
+    """
+    _no_page(form)
+    with told_by_option(), sign_of_life("reading the model"):
+        facts = facts_of(given)
+        device = accelerator(given["gpu"])
+        config = resolve(config_of(given), facts, device)
+        ledger = memory_ledger(
+            facts, device, config, weights_gib=given["weights_gib"], gpu_total_gib=given["gpu_total_gib"]
         )
-    )
-    _print(form, file, lambda: ledger_document(ledger), lambda: ledger_view(facts, device, ledger))
+    if form in ("json", "yaml"):
+        _put(as_text(memory_document(facts, device, config, ledger), form), file)
+    else:
+        from plimsoll_cli.sizing.terminal import ledger_view
+
+        _show(ledger_view(facts, device, config, ledger), file)
     if not ledger.fits:
-        raise CommandError(ledger.reason)
+        raise CommandError(ledger.reason, INFEASIBLE)
 
 
-@click.command()
-@options.model_option
-@click.option("--gpu", "-g", required=True, help="Accelerator, such as H100.")
+@click.command(context_settings=CONTEXT)
+@options.model_options
+@options.one_gpu_option
 @options.engine_options
 @options.workload_options
-@options.output_option
-def predict(model: str, gpu: str, form: str, file: Path | None, **given: Any) -> None:
-    """Predict latency and throughput of one configuration, at a rate or a concurrency."""
-    prediction, objectives = _answered(
-        lambda: (
-            predict_replica(
-                options.facts_of(model),
-                accelerator(gpu),
-                options.config_of(given),
-                options.workload_of(given),
-                options.objectives_of(given),
-            ),
-            options.objectives_of(given),
-        )
-    )
-    _print(form, file, lambda: prediction_document(prediction), lambda: prediction_view(prediction, objectives))
+@options.output_options
+def predict(form: str, file: Path | None, **given: Any) -> None:
+    """Predict latency and throughput of one configuration, at a rate or a concurrency.
+
+    Without --rps and --concurrency it is predicted at its load line.
+    Exit codes: 0 a prediction, 2 the input is wrong, 3 the engine would not start.
+    """
+    _no_page(form)
+    with told_by_option(), sign_of_life("reading the model"):
+        facts = facts_of(given)
+        device = device_of(given["gpu"], given["gpu_total_gib"])
+        config = config_of(given)
+        workload, objectives = workload_of(given), objectives_of(given)
+        facts = with_weights(facts, device, config, given["weights_gib"])
+        prediction = predict_replica(facts, device, config, workload, objectives)
+    if form in ("json", "yaml"):
+        settings = resolve(config, facts, device)
+        document = prediction_document(facts, device, settings, workload, objectives, prediction)
+        _put(as_text(document, form), file)
+    else:
+        from plimsoll_cli.sizing.terminal import prediction_view
+
+        _show(prediction_view(prediction, objectives), file)
 
 
-def _answered(ask: Callable[[], Answer]) -> Answer:
-    """An answer; what the recommender refuses ends the command (1: the answer is no, 2: the input is wrong)."""
-    try:
-        return ask()
-    except InfeasibleError as error:
-        raise CommandError(str(error), 1) from error
-    except RecommenderError as error:
-        raise CommandError(str(error), 2) from error
-
-
-def _print(
-    form: str, file: Path | None, document: Callable[[], dict[str, Any]], view: Callable[[], RenderableType]
-) -> None:
+def _no_page(form: str) -> None:
     if form == "html":
-        raise CommandError("-o html is for `plimsoll recommend`: use table, json or yaml here", 2)
-    if form == "table" and file is None:
-        show(view())
-        return
-    text = as_text(document(), "json" if form == "table" else form)
+        raise CommandError("-o html is for `plimsoll recommend`: use table, json or yaml here", WRONG_INPUT)
+
+
+def _show(view: Any, file: Path | None) -> None:
+    from plimsoll_cli.sizing.terminal import as_plain_text, show
+
+    if file is None:
+        show(view)
+    else:
+        _put(as_plain_text(view), file)
+
+
+def _put(text: str, file: Path | None) -> None:
+    """Write a text where it was asked for.
+
+    Raises:
+        CommandError: the file cannot be written.
+    """
     if file is None:
         click.echo(text, nl=False)
-    else:
+        return
+    try:
         file.write_text(text, encoding="utf-8")
-        click.echo(f"wrote {file}")
-
-
-def _write_page(
-    facts: ModelFacts, found: Recommendation, workload: Workload, objectives: Objectives, file: Path | None
-) -> None:
-    # plotly takes most of a second to import and only this needs it.
-    from plimsoll_cli.sizing.html import recommendation_page
-    from plimsoll_recommender.latency.curve import latency_curve
-
-    if file is None:
-        raise CommandError("-o html needs --file, such as --file recommendation.html", 2)
-    curve = latency_curve(facts, found.accelerator, found.config, workload, objectives)
-    file.write_text(recommendation_page(facts.name, found, objectives, curve), encoding="utf-8")
-    click.echo(f"wrote {file}")
+    except OSError as error:
+        raise CommandError(f"--file {file} cannot be written: {error.strerror}", WRONG_INPUT) from error
+    click.echo(f"wrote {file}", err=True)

@@ -1,60 +1,94 @@
-"""Answers as plain data, for -o json and -o yaml."""
+"""Answers as plain data, for -o json and -o yaml: every name is the Python field's, every unit SI or GiB."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-import yaml
+from plimsoll_cli.sizing.arguments import engine_arguments
+from plimsoll_recommender import (
+    Accelerator,
+    EngineConfig,
+    MemoryLedger,
+    ModelFacts,
+    Objectives,
+    Prediction,
+    Recommendation,
+    Workload,
+)
+from plimsoll_recommender.explanation.headline import headline
+from plimsoll_recommender.explanation.question import Question
 
-from plimsoll_recommender import MemoryLedger, Prediction, Recommendation
 
-
-def ledger_document(ledger: MemoryLedger) -> dict[str, Any]:
-    """A ledger as data."""
-    return {name: _rounded(value) for name, value in (asdict(ledger) | {"unused_gib": ledger.unused_gib}).items()}
-
-
-def prediction_document(prediction: Prediction) -> dict[str, Any]:
-    """A prediction as data; an endless latency becomes null."""
-    return {name: _rounded(value) for name, value in asdict(prediction).items()}
-
-
-def recommendation_document(recommendation: Recommendation) -> dict[str, Any]:
-    """A recommendation as data."""
-    answer = {
-        "accelerator": recommendation.accelerator.product,
-        "config": asdict(recommendation.config),
-        "replicas": recommendation.replicas,
-        "ledger": ledger_document(recommendation.ledger),
-        "predicted_at_rps": recommendation.predicted_at,
-        "predicted": asdict(recommendation.predicted),
-        "load_line_rps": recommendation.load_line_rps,
-        "load_line_concurrency": recommendation.load_line_concurrency,
-        "reasons": [asdict(reason) for reason in recommendation.reasons],
-        "alternatives": [asdict(alternative) for alternative in recommendation.alternatives],
-        "cost": asdict(recommendation.cost),
-        "confidence": recommendation.confidence,
-        "confidence_why": recommendation.confidence_why,
+def memory_document(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, ledger: MemoryLedger) -> dict[str, Any]:
+    """The answer of `plimsoll memory`: the ledger's fields beside what was asked."""
+    return {
+        "model": facts.name,
+        "accelerator": gpu.product,
+        "config": plain(config),
+        **plain(ledger),
+        "unused_gib": plain(ledger.unused_gib),
     }
-    return {name: _rounded(value) for name, value in answer.items()}
+
+
+def prediction_document(
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: EngineConfig,
+    workload: Workload,
+    objectives: Objectives,
+    prediction: Prediction,
+) -> dict[str, Any]:
+    """The answer of `plimsoll predict`: the prediction's fields beside what was asked."""
+    return {
+        "model": facts.name,
+        "accelerator": gpu.product,
+        "config": plain(config),
+        "workload": plain(workload),
+        "objectives": plain(objectives),
+        **plain(prediction),
+    }
+
+
+def recommendation_document(question: Question, answer: Recommendation) -> dict[str, Any]:
+    """The answer of `plimsoll recommend`: the recommendation's fields beside what was asked."""
+    return {
+        "model": question.facts.name,
+        "headline": headline(answer, question.workload, question.objectives),
+        **plain(answer),
+        "engine_arguments": engine_arguments(answer.config),
+        "asked": {
+            "accelerators": [gpu.product for gpu in question.accelerators],
+            "workload": plain(question.workload),
+            "objectives": plain(question.objectives),
+            "limits": plain(question.limits),
+        },
+    }
 
 
 def as_text(document: dict[str, Any], form: str) -> str:
     """A document as JSON or YAML, with a newline at the end."""
     if form == "json":
         return json.dumps(document, indent=2) + "\n"
+    import yaml
+
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _rounded(value: Any) -> Any:
-    """Plain lists and dictionaries, numbers to six figures, what is not finite as null."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+def plain(value: Any) -> Any:
+    """Plain lists and dictionaries, numbers to six figures, what is not finite as null; an accelerator by product."""
+    if isinstance(value, Accelerator):
+        return value.product
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return found | ({"unused_gib": plain(value.unused_gib)} if isinstance(value, MemoryLedger) else {})
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value

@@ -1,4 +1,8 @@
-"""Options of the sizing commands, and how their texts become the recommender's types."""
+"""Options of the sizing commands, grouped by the recommender's type that they fill.
+
+Every field of `EngineConfig`, `Workload`, `Objectives` and `Limits` has an option of its name; a test
+holds them together.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,16 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from plimsoll_cli.errors import CommandError
-from plimsoll_cli.load.options import DURATION
-from plimsoll_recommender import (
-    Accelerator,
-    EngineConfig,
-    ModelFacts,
-    Objectives,
-    UnknownModelError,
-    Workload,
-    accelerator,
-)
+from plimsoll_cli.sizing.parameters import COUNTED, DURATION, PER_NODE, PRICED
 from plimsoll_recommender.engine_config import DEFAULT_ENGINE_VERSION, DTYPES, KV_CACHE_DTYPES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FORMATS: Final = ("table", "json", "yaml", "html")
 """Values of --output."""
+
+FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
 def _apply(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -36,21 +33,28 @@ def _apply(*decorators: Callable[[Command], Command]) -> Callable[[Command], Com
     return decorate
 
 
-def model_option(command: Command) -> Command:
-    """Which model."""
-    return click.option(
-        "--model", "-m", required=True, help="Catalogue name, hf://org/name, directory, or config.json."
+def model_options(command: Command) -> Command:
+    """Which model, and what is measured of it."""
+    return _apply(
+        click.option("--model", "-m", help="Catalogue name, directory, config.json, or hf://org/name from the hub."),
+        click.option("--hub-token-env", metavar="VARIABLE", help="Environment variable that holds the hub's token."),
+        click.option("--weight-bytes", type=int, help="Exact bytes of the checkpoint, instead of the estimate."),
+        click.option("--weights-gib", type=float, help="Measured GiB of weights per GPU, instead of the estimate."),
+        click.option("--gpu-total-gib", type=float, help="GiB that the driver reports, instead of the catalogue's."),
     )(command)
 
 
-def output_option(command: Command) -> Command:
-    """How to print."""
+def output_options(command: Command) -> Command:
+    """How to print, and where."""
     return _apply(
         click.option("--output", "-o", "form", type=click.Choice(FORMATS), default="table", show_default=True),
-        click.option(
-            "--file", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write to FILE instead."
-        ),
+        click.option("--file", type=NEW_FILE, help="Write to FILE instead of the terminal."),
     )(command)
+
+
+def one_gpu_option(command: Command) -> Command:
+    """The accelerator of `memory` and `predict`."""
+    return click.option("--gpu", "-g", required=True, help="Accelerator, such as H100 or NVIDIA-L40S.")(command)
 
 
 def engine_options(command: Command) -> Command:
@@ -59,38 +63,58 @@ def engine_options(command: Command) -> Command:
         click.option("--tensor-parallel-size", "-tp", type=int, default=1, show_default=True),
         click.option("--pipeline-parallel-size", "-pp", type=int, default=1, show_default=True),
         click.option("--data-parallel-size", "-dp", type=int, default=1, show_default=True),
-        click.option("--enable-expert-parallel", "expert_parallel", is_flag=True, help="Whole experts per GPU."),
-        click.option("--max-num-seqs", type=int),
-        click.option("--max-num-batched-tokens", type=int),
-        click.option("--gpu-memory-utilization", type=float),
-        click.option("--max-model-len", type=int),
+        click.option("--expert-parallel", "--enable-expert-parallel", is_flag=True, help="Whole experts per GPU."),
+        click.option("--max-num-seqs", type=int, help="Most sequences in a step."),
+        click.option("--max-num-batched-tokens", type=int, help="Most tokens in a step."),
+        click.option("--gpu-memory-utilization", type=float, help="Share of GPU memory for the engine."),
+        click.option("--max-model-len", type=int, help="Longest prompt plus output, tokens."),
         click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True),
         click.option("--quantization", "-q", help="Done while loading, such as fp8."),
         click.option("--kv-cache-dtype", type=click.Choice(KV_CACHE_DTYPES), default="auto", show_default=True),
-        click.option("--block-size", type=int),
+        click.option("--block-size", type=int, help="Tokens of a KV block."),
         click.option("--enforce-eager", is_flag=True, help="No CUDA graphs."),
+        click.option("--max-loras", type=int, default=0, show_default=True, help="Adapters resident at once."),
+        click.option("--max-lora-rank", type=int, default=16, show_default=True),
+        click.option("--num-speculative-tokens", type=int, default=0, show_default=True, help="Drafted per step."),
+        click.option("--draft-weights-gib", type=float, default=0.0, show_default=True, help="Of the draft, per GPU."),
+        click.option("--engine", type=click.Choice(("vllm",)), default="vllm", show_default=True),
         click.option("--engine-version", default=DEFAULT_ENGINE_VERSION, show_default=True),
     )(command)
 
 
-def pinned_options(command: Command) -> Command:
-    """Engine settings that are obeyed when given and recommended when absent."""
+def limit_options(command: Command) -> Command:
+    """What a recommendation may not change or exceed."""
     return _apply(
-        click.option("--tensor-parallel-size", "-tp", type=int),
-        click.option("--pipeline-parallel-size", "-pp", type=int),
+        click.option("--tensor-parallel-size", "-tp", type=int, help="Obeyed as given; searched when absent."),
+        click.option("--pipeline-parallel-size", "-pp", type=int, help="As above, and so the next five."),
         click.option("--max-num-seqs", type=int),
         click.option("--max-num-batched-tokens", type=int),
         click.option("--gpu-memory-utilization", type=float),
         click.option("--max-model-len", type=int),
         click.option("--kv-cache-dtype", type=click.Choice(KV_CACHE_DTYPES)),
+        click.option("--min-replicas", type=int, default=1, show_default=True),
+        click.option("--max-replicas", type=int),
+        click.option("--budget-per-hour", "--budget", type=float, help="Most that the fleet may cost per hour."),
+        click.option("--gpus-per-node", type=PER_NODE, multiple=True, help="8 for all, or H100=8.  [default: 8]"),
+        click.option("--max-gpus", type=COUNTED, multiple=True, help="Most GPUs of a kind, such as H100=16."),
+        click.option(
+            "--headroom", type=float, default=0.2, show_default=True, help="Share of the load line kept free."
+        ),
         click.option("--engine-version", default=DEFAULT_ENGINE_VERSION, show_default=True),
+    )(command)
+
+
+def gpus_option(command: Command) -> Command:
+    """The accelerators of `recommend`, with prices (`Limits.hourly_cost`)."""
+    return click.option(
+        "--gpu", "-g", "gpus", type=PRICED, multiple=True, help="NAME, or NAME=PRICE per GPU-hour; repeatable."
     )(command)
 
 
 def workload_options(command: Command) -> Command:
     """Traffic and objectives."""
     return _apply(
-        click.option("--rps", type=float, help="Requests per second of the service (open loop)."),
+        click.option("--requests-per-second", "--rps", type=float, help="Of the whole service (open loop)."),
         click.option("--concurrency", type=float, help="Requests in flight (closed loop), instead of --rps."),
         click.option("--input-tokens", type=float, default=1000.0, show_default=True, help="Mean per request."),
         click.option("--output-tokens", type=float, default=250.0, show_default=True, help="Mean per request."),
@@ -105,62 +129,18 @@ def workload_options(command: Command) -> Command:
     )(command)
 
 
-def workload_of(given: dict[str, Any]) -> Workload:
-    """The workload of parsed options."""
-    return Workload(
-        input_tokens=given["input_tokens"],
-        output_tokens=given["output_tokens"],
-        requests_per_second=given["rps"],
-        concurrency=given["concurrency"],
-        burstiness=given["burstiness"],
-        input_tokens_p95=given["input_tokens_p95"],
-        output_tokens_p95=given["output_tokens_p95"],
-        prefix_hit_ratio=given["prefix_hit_ratio"],
-    )
+def service_option(command: Command) -> Command:
+    """A service's manifest instead of options."""
+    return click.option(
+        "--service", "-f", type=FILE, help="Size the LLMService of a YAML file, as the operator would."
+    )(command)
 
 
-def objectives_of(given: dict[str, Any]) -> Objectives:
-    """The objectives of parsed options."""
-    return Objectives(given["ttft"], given["tpot"], given["e2e"], given["percentile"])
-
-
-def config_of(given: dict[str, Any]) -> EngineConfig:
-    """The engine settings of parsed options."""
-    names = EngineConfig.__dataclass_fields__
-    return EngineConfig(**{name: value for name, value in given.items() if name in names})
-
-
-def facts_of(model: str) -> ModelFacts:
-    """Facts of --model.
-
-    Raises:
-        CommandError: when it is not known (exit 2).
-    """
-    try:
-        return ModelFacts.load(model)
-    except UnknownModelError as error:
-        raise CommandError(str(error), 2) from error
-
-
-def accelerators_of(names: tuple[str, ...]) -> list[Accelerator]:
-    """Accelerators of --gpu options, each `NAME` or `NAME=PRICE`."""
-    return [accelerator(name.partition("=")[0]) for name in names]
-
-
-def prices_of(names: tuple[str, ...]) -> dict[str, float]:
-    """Prices of --gpu options of the form `NAME=PRICE`, by product.
-
-    Raises:
-        CommandError: a price that is not a number (exit 2).
-    """
-    prices = {}
-    for name in names:
-        gpu, given, price = name.partition("=")
-        if given:
-            try:
-                prices[accelerator(gpu).product] = float(price)
-            except ValueError as error:
-                raise CommandError(
-                    f"--gpu {name}: {price!r} is not a price per GPU-hour: write {gpu}=2.50", 2
-                ) from error
-    return prices
+def result_options(command: Command) -> Command:
+    """What of a recommendation is printed."""
+    return _apply(
+        click.option("--explain", is_flag=True, help="Table: also rejected neighbours and the ledger's arithmetic."),
+        click.option("--what-if", is_flag=True, help="Table: also the answers to neighbouring questions."),
+        click.option("--manifest", is_flag=True, help="Print an LLMService that can be applied, instead."),
+        click.option("--flags", is_flag=True, help="Print the engine's command line, instead."),
+    )(command)

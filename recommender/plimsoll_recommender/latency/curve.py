@@ -8,9 +8,10 @@ from typing import Final
 from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.facts.model import ModelFacts
-from plimsoll_recommender.latency.distributions import quantile
-from plimsoll_recommender.latency.predict import open_times
+from plimsoll_recommender.latency.efficiency import efficiency_of
+from plimsoll_recommender.latency.predict import UNCALIBRATED, at_point
 from plimsoll_recommender.latency.replica import Replica
+from plimsoll_recommender.prediction import Latency
 from plimsoll_recommender.traffic import Objectives, Workload
 
 POINTS: Final = 40
@@ -18,35 +19,69 @@ POINTS: Final = 40
 
 
 @dataclass(frozen=True)
+class Spread:
+    """A latency at a percentile over requests, in seconds, with the 90 % interval of the model itself."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class CurvePoint:
-    """Latencies at the objectives' percentile, in seconds, at a request rate."""
+    """What one replica does at a request rate.
+
+    Args:
+        rate: requests per second.
+        output_tokens_per_second: generated tokens per second.
+        running: mean sequences in the batch.
+        ttft, tpot, e2e: latencies at the objectives' percentile.
+    """
 
     rate: float
-    ttft: float
-    tpot: float
-    e2e: float
+    output_tokens_per_second: float
+    running: float
+    ttft: Spread
+    tpot: Spread
+    e2e: Spread
 
 
 def latency_curve(
-    facts: ModelFacts, gpu: Accelerator, config: EngineConfig, workload: Workload, objectives: Objectives
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: EngineConfig,
+    workload: Workload,
+    objectives: Objectives,
+    *,
+    points: int = POINTS,
 ) -> list[CurvePoint]:
-    """Latencies from an idle replica to a saturated one.
+    """Latencies in an open loop, from an idle replica to a saturated one.
 
     Raises:
         InfeasibleError: when the engine would not start.
     """
     replica = Replica.of(facts, gpu, config, workload)
-    points = []
-    for index in range(1, POINTS + 1):
-        point = replica.at(replica.most_decoding * (index / POINTS) ** 2)
-        times = open_times(replica, point)
+    wide = 1.0 if efficiency_of(gpu.architecture).calibrated else UNCALIBRATED
+    found = []
+    for index in range(1, points + 1):
+        # Denser where the replica is idle: a curve over the rate is then evenly dense.
+        point = replica.at(replica.most_decoding * (index / points) ** 2)
+        predicted = at_point(replica, point, point.rate, wide)
         percentile = objectives.percentile
-        points.append(
+        found.append(
             CurvePoint(
-                point.rate,
-                quantile(times.ttft, times.ttft_variation, percentile),
-                quantile(times.tpot, times.tpot_variation, percentile),
-                quantile(times.e2e, times.e2e_variation, percentile),
+                rate=point.rate,
+                output_tokens_per_second=predicted.throughput.output_tokens_per_second,
+                running=point.running,
+                ttft=_spread(predicted.ttft, percentile),
+                tpot=_spread(predicted.tpot, percentile),
+                e2e=_spread(predicted.e2e, percentile),
             )
         )
-    return points
+    return found
+
+
+def _spread(latency: Latency, percentile: float) -> Spread:
+    """The percentile, and the interval of the mean carried over to it in proportion."""
+    value = latency.at(percentile)
+    return Spread(value, value * latency.low / latency.mean, value * latency.high / latency.mean)

@@ -1,0 +1,239 @@
+"""A recommendation as one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from plimsoll_cli.report.figures import count_and_noun, duration_text
+from plimsoll_cli.report.parts import Section, Tile
+from plimsoll_cli.report.sheet import sheet
+from plimsoll_cli.report.tables import table
+from plimsoll_cli.sizing.arguments import serve_command
+from plimsoll_cli.sizing.page_charts import curve_chart, fleet_chart, memory_bars
+from plimsoll_recommender import Prediction, Recommendation
+from plimsoll_recommender.explanation.arithmetic import Term, kv_cache_terms, remainder_terms
+from plimsoll_recommender.explanation.headline import fleet_text, headline
+from plimsoll_recommender.explanation.neighbours import Neighbour, as_neighbour, split_neighbours
+from plimsoll_recommender.explanation.question import Question
+from plimsoll_recommender.explanation.ranks import ranks_of
+from plimsoll_recommender.explanation.sensitivity import Variation
+from plimsoll_recommender.latency.curve import CurvePoint, latency_curve
+
+DEAREST: Final = 4.0
+"""Fleets that cost more times what the chosen one does are not drawn: they would press all others to one side."""
+
+_ONLY: Final = "only "
+"""How a variation begins that allows one other GPU alone."""
+
+
+def recommendation_page(
+    question: Question,
+    answer: Recommendation,
+    curve: Sequence[CurvePoint],
+    changed: Sequence[Variation],
+    command: str,
+) -> str:
+    """The page: the sentence, memory, latency, cost, reasons, what would change it, arithmetic, and the question.
+
+    Args:
+        question: what was asked.
+        answer: the recommendation.
+        curve: latencies of one replica over its request rate.
+        changed: answers to neighbouring questions.
+        command: the command that asks the same again.
+    """
+    chosen = as_neighbour(question, answer)
+    split = list(split_neighbours(question, answer))
+    others = [
+        as_neighbour(question, variation.answer)
+        for variation in changed
+        if variation.answer is not None and variation.change.startswith(_ONLY)
+    ]
+    sections = [
+        _memory(question, answer),
+        *_curves(question, answer, curve, split),
+        _fleets(question, chosen, [*split, *others]),
+        _changes(answer, changed),
+        _reasons(answer),
+        _arithmetic("From GPU memory to sequences", kv_cache_terms(answer.ledger, answer.config), answer.ledger.reason),
+        _asked(question),
+        _prediction(question, answer),
+        _arithmetic("What the budget leaves", remainder_terms(answer.ledger), "Everything in GiB of one GPU."),
+        _considered(answer),
+        _commands(question, answer, command),
+    ]
+    title = f"Plimsoll recommendation for {question.facts.name}"
+    return sheet(title, headline(answer, question.workload, question.objectives), sections, _tiles(question, answer))
+
+
+def _tiles(question: Question, answer: Recommendation) -> list[Tile]:
+    percentile, predicted = question.objectives.percentile, answer.predicted
+    million = answer.cost.per_million_output_tokens
+    tone = {"High": "good", "Medium": "plain", "Low": "bad"}[answer.confidence]
+    return [
+        Tile(str(answer.cost.gpus), "GPU" if answer.cost.gpus == 1 else "GPUs"),
+        Tile(f"{answer.cost.per_hour:.2f}", "per hour"),
+        *([] if million is None else [Tile(f"{million:.2f}", "per million output tokens")]),
+        Tile(f"{answer.load_line_rps:.3g} req/s", "load line of a replica"),
+        Tile(duration_text(predicted.ttft.at(percentile)), f"TTFT p{percentile:g} at the load line"),
+        Tile(duration_text(predicted.tpot.at(percentile)), f"TPOT p{percentile:g} at the load line"),
+        Tile(answer.confidence, "confidence", tone),  # type: ignore[arg-type]
+    ]
+
+
+def _memory(question: Question, answer: Recommendation) -> Section:
+    ranks = ranks_of(question.facts, answer.config, answer.ledger)
+    note = answer.ledger.reason + (
+        ". Every stage keeps as many KV blocks as the limiting one." if len(ranks) > 1 else "."
+    )
+    return Section(f"Memory of every GPU of a replica, {answer.accelerator.product}", memory_bars(ranks), note)
+
+
+def _curves(
+    question: Question, answer: Recommendation, curve: Sequence[CurvePoint], split: Sequence[Neighbour]
+) -> list[Section]:
+    neighbours = [
+        (
+            f"TP {item.answer.config.tensor_parallel_size}",
+            latency_curve(
+                question.facts, item.answer.accelerator, item.answer.config, question.workload, question.objectives
+            ),
+        )
+        for item in split
+    ]
+    note = (
+        "Requests per second of one replica. The band is the 90 % interval of the prediction itself; dashed lines are "
+        "the same GPU with half and twice the tensor parallelism."
+    )
+    percentile = question.objectives.percentile
+    return [
+        Section(
+            f"{name.upper()} at p{percentile:g} against throughput",
+            curve_chart(name, question.objectives, answer, curve, neighbours),
+            note,
+            half=True,
+        )
+        for name in ("ttft", "tpot")
+    ]
+
+
+def _fleets(question: Question, chosen: Neighbour, others: Sequence[Neighbour]) -> Section:
+    affordable = [item for item in others if item.answer.cost.per_hour <= DEAREST * chosen.answer.cost.per_hour]
+    note = "Under the expected load, spread evenly over each fleet's replicas. All of them meet the objectives."
+    if len(affordable) < len(others):
+        note += f" Fleets of more than {DEAREST:g} times the cost are left out."
+    return Section("Cost against latency", fleet_chart(question.objectives, chosen, affordable), note, half=True)
+
+
+def _changes(answer: Recommendation, changed: Sequence[Variation]) -> Section:
+    rows = []
+    for variation in changed:
+        found = variation.answer
+        if found is None:
+            rows.append([variation.change, variation.refused, "-"])
+            continue
+        same = fleet_text(found) == fleet_text(answer)
+        rows.append([variation.change, "the same" if same else fleet_text(found), f"{found.cost.per_hour:.2f}"])
+    body = table(["if", "then run", "per hour"], rows, text_columns=(1,))
+    return Section("What would change the answer", body, f"As asked: {fleet_text(answer)}.", half=True)
+
+
+def _reasons(answer: Recommendation) -> Section:
+    rows = []
+    for reason in answer.reasons:
+        rejected = "".join(f"<li>not {escape(text)}</li>" for text in reason.rejected)
+        listed = f"<ul>{rejected}</ul>" if rejected else ""
+        rows.append(
+            f"<tr><td><code>{escape(reason.field)}</code></td><td class='text'><b>{escape(reason.value)}</b></td>"
+            f"<td class='text'>{escape(reason.because)}{listed}</td></tr>"
+        )
+    body = (
+        '<div class="scroll"><table><thead><tr><th>setting</th><th class="text">value</th>'
+        f'<th class="text">why, and what was rejected</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+    return Section("Every setting", body, f"Confidence {answer.confidence}: {answer.confidence_why}.")
+
+
+def _arithmetic(title: str, terms: Sequence[Term], note: str) -> Section:
+    rows = "".join(
+        f"<tr{_strong(term)}><td>{escape(term.sign)} {escape(term.name)}</td><td>{escape(term.value)}</td>"
+        f'<td class="text">{escape(term.unit)}</td><td class="text soft">{escape(term.source)}</td></tr>'
+        for term in terms
+    )
+    return Section(title, f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>', note, half=True)
+
+
+def _strong(term: Term) -> str:
+    return ' class="strong"' if term.sign == "=" else ""
+
+
+def _prediction(question: Question, answer: Recommendation) -> Section:
+    predicted, objectives = answer.predicted, question.objectives
+    rows = []
+    for name in ("ttft", "tpot", "e2e"):
+        latency, target = getattr(predicted, name), getattr(objectives, name)
+        interval = f"{duration_text(latency.low)} to {duration_text(latency.high)}"
+        points = (latency.p50, latency.p90, latency.p95, latency.p99)
+        remark = "-" if target is None else f"p{objectives.percentile:g} {duration_text(target)}"
+        rows.append([name.upper(), duration_text(latency.mean), interval, *map(duration_text, points), remark])
+    body = table(["", "mean", "90 % interval", "p50", "p90", "p95", "p99", "objective"], rows)
+    return Section("One replica at its load line", body, _throughput(predicted), half=True)
+
+
+def _throughput(predicted: Prediction) -> str:
+    through = predicted.throughput
+    return (
+        f"{through.requests_per_second:.3g} requests/s, {through.output_tokens_per_second:,.0f} output tokens/s, "
+        f"{predicted.running:.0f} sequences running, {predicted.kv_cache_usage:.0%} of the KV cache in use; limited by "
+        f"{predicted.bound}. The interval is of the prediction (nine of ten), the percentiles are over requests."
+    )
+
+
+def _asked(question: Question) -> Section:
+    workload, objectives = question.workload, question.objectives
+    if workload.requests_per_second is not None:
+        load = f"{workload.requests_per_second:g} requests/s, burstiness {workload.burstiness:g} (1 is Poisson)"
+    elif workload.concurrency is not None:
+        load = f"{workload.concurrency:g} requests in flight"
+    else:
+        load = "none stated: one replica is sized"
+    targets = [
+        f"{name.upper()} {duration_text(value)}"
+        for name in ("ttft", "tpot", "e2e")
+        if (value := getattr(objectives, name)) is not None
+    ]
+    rows = [
+        ["model", f"{question.facts.name} ({question.facts.source})"],
+        ["load", load],
+        ["prompt", f"{workload.input_tokens:g} tokens, p95 {workload.input_p95:g}"],
+        ["output", f"{workload.output_tokens:g} tokens, p95 {workload.output_p95:g}"],
+        ["prefix cache", f"{workload.prefix_hit_ratio:.0%} of the prompt"],
+        ["objectives", f"{', '.join(targets)} at p{objectives.percentile:g}" if targets else "none"],
+        ["accelerators", ", ".join(gpu.product for gpu in question.accelerators)],
+        ["headroom", f"{question.limits.headroom:.0%} of the load line kept free"],
+    ]
+    pinned = question.limits.pinned()
+    if pinned:
+        rows.append(["pinned", ", ".join(f"{name} {value}" for name, value in pinned.items())])
+    return Section("What was asked", table(["", ""], rows, text_columns=(1,)), half=True)
+
+
+def _considered(answer: Recommendation) -> Section:
+    rows = [
+        [item.summary, "-" if item.hourly_cost is None else f"{item.hourly_cost:.2f}", item.rejected_because]
+        for item in answer.alternatives
+    ]
+    body = table(["configuration", "per hour", "why not"], rows, text_columns=(2,))
+    return Section(
+        "Considered and not chosen", body, f"{count_and_noun(len(rows), 'configuration')}, the nearest first."
+    )
+
+
+def _commands(question: Question, answer: Recommendation, command: str) -> Section:
+    body = (
+        f"<p>Ask this again:</p><pre>{escape(command)}</pre>"
+        f"<p>Start one replica:</p><pre>{escape(serve_command(question.facts.name, answer.config))}</pre>"
+    )
+    return Section("Commands", body)

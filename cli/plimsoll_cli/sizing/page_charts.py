@@ -1,0 +1,166 @@
+"""The charts of a recommendation's page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+from plimsoll_cli.report.figures import duration_text
+from plimsoll_cli.report.svg import Dot, Frame, Piece, Trace, chart, legend, stacked_bar
+from plimsoll_cli.sizing.bar import FREE, sizes_of
+from plimsoll_recommender import Latency, Objectives, Recommendation
+from plimsoll_recommender.explanation.neighbours import Neighbour
+from plimsoll_recommender.explanation.ranks import RankMemory
+from plimsoll_recommender.latency.curve import CurvePoint
+
+COLOURS: Final = {
+    "weights": "var(--weights)",
+    "KV cache": "var(--kv)",
+    "activations": "var(--activation)",
+    "CUDA graphs": "var(--graphs)",
+    "non-torch": "var(--outside)",
+    "CUDA context": "var(--context)",
+    FREE.label: "var(--free)",
+}
+"""Parts of the memory bar."""
+
+ROOM: Final = 1.45
+"""The axis of latencies ends this much above the objective, or above what is predicted where that is more."""
+
+
+def memory_bars(ranks: Sequence[RankMemory]) -> str:
+    """One bar per kind of rank, with a legend."""
+    bars = []
+    for rank in ranks:
+        total = rank.ledger.gpu_total_gib
+        pieces = []
+        for part, size in sizes_of(rank.ledger):
+            tip = f"{part.label}: {size:.2f} GiB, {size / total:.1%} of {total:.2f} GiB\n{rank.name}"
+            if part.label == "KV cache" and rank.limiting:
+                tip += f"\n90 % interval {rank.ledger.kv_cache_low_gib:.2f} to {rank.ledger.kv_cache_high_gib:.2f} GiB"
+            shown = part.label if part is FREE else f"{part.label} {size:.1f} GiB"
+            pieces.append(Piece("" if part is FREE else shown, size, COLOURS[part.label], tip))
+        limiting = " (limits the KV blocks)" if rank.limiting and len(ranks) > 1 else ""
+        bars.append(f'<p class="note">{escape(rank.name)}{limiting}</p>{stacked_bar(pieces)}')
+    sizes = sizes_of(ranks[0].ledger)
+    entries = [(f"{part.label} {size:.2f} GiB", COLOURS[part.label]) for part, size in sizes]
+    return legend(entries) + "".join(bars)
+
+
+def curve_chart(
+    name: str,
+    objectives: Objectives,
+    answer: Recommendation,
+    curve: Sequence[CurvePoint],
+    neighbours: Sequence[tuple[str, Sequence[CurvePoint]]],
+) -> str:
+    """A latency over the request rate of one replica, with the objective, the load line and neighbours.
+
+    Args:
+        name: `ttft` or `tpot`.
+        objectives: the target, and the percentile.
+        answer: the recommendation.
+        curve: of the recommended configuration.
+        neighbours: (name, curve) of others.
+    """
+    target, percentile = getattr(objectives, name), objectives.percentile
+    reached = getattr(answer.predicted, name).at(percentile)
+    top = ROOM * max(reached if math.isfinite(reached) else 0.0, target or 0.0, 1e-3)
+    right = 1.35 * max(max(point.rate for point in curve), answer.load_line_rps)
+    frame = Frame(
+        x_title="requests per second of one replica",
+        y_title=f"{name.upper()} p{percentile:g}",
+        right=right,
+        top=top,
+        y_text=_axis_text,
+        level=target,
+        level_label="" if target is None else f"objective {duration_text(target)}",
+        upright=answer.load_line_rps,
+        upright_label=f"load line {answer.load_line_rps:.3g}/s",
+    )
+    traces = [_neighbour_trace(name, label, points, right) for label, points in neighbours]
+    traces.append(_main_trace(name, percentile, curve))
+    tip = _latency_tip(name, percentile, getattr(answer.predicted, name), answer)
+    dots = [Dot(answer.load_line_rps, reached, "", tip, "var(--ink)", strong=True)] if math.isfinite(reached) else []
+    return chart(frame, traces, dots)
+
+
+def _neighbour_trace(name: str, label: str, points: Sequence[CurvePoint], right: float) -> Trace:
+    kept = [point for point in points if point.rate <= right]
+    values = [getattr(point, name).value for point in kept]
+    return Trace(label, [point.rate for point in kept], values, "var(--soft)", faint=True)
+
+
+def _main_trace(name: str, percentile: float, curve: Sequence[CurvePoint]) -> Trace:
+    spreads = [getattr(point, name) for point in curve]
+    tips = [
+        f"{point.rate:.3g} req/s, {point.output_tokens_per_second:,.0f} output tokens/s\n"
+        f"{name.upper()} p{percentile:g} {duration_text(spread.value)} "
+        f"({duration_text(spread.low)} to {duration_text(spread.high)})\n{point.running:.0f} running"
+        for point, spread in zip(curve, spreads, strict=True)
+    ]
+    return Trace(
+        name.upper(),
+        [point.rate for point in curve],
+        [spread.value for spread in spreads],
+        "var(--accent)",
+        lows=[spread.low for spread in spreads],
+        highs=[spread.high for spread in spreads],
+        tips=tips,
+    )
+
+
+def _latency_tip(name: str, percentile: float, latency: Latency, answer: Recommendation) -> str:
+    return (
+        f"Chosen: load line {answer.load_line_rps:.3g} req/s\n{name.upper()} p{percentile:g} "
+        f"{duration_text(latency.at(percentile))}, p50 {duration_text(latency.p50)}, p99 {duration_text(latency.p99)}"
+    )
+
+
+def fleet_chart(objectives: Objectives, chosen: Neighbour, others: Sequence[Neighbour]) -> str:
+    """Hourly cost against TPOT under the expected load."""
+    percentile = objectives.percentile
+    fleets = {item.name: item for item in [*others, chosen]}
+    values = {
+        name: item.expected.tpot.at(percentile)
+        for name, item in fleets.items()
+        if math.isfinite(item.expected.tpot.at(percentile))
+    }
+    if not values:
+        return '<p class="note">The expected load is more than any of them carries.</p>'
+    frame = Frame(
+        x_title="cost per hour",
+        y_title=f"TPOT p{percentile:g} under the expected load",
+        right=1.15 * max(fleets[name].answer.cost.per_hour for name in values) or 1.0,
+        top=1.2 * max(values.values()),
+        y_text=_axis_text,
+    )
+    dots = []
+    for name, value in values.items():
+        item, mine = fleets[name], name == chosen.name
+        cost = item.answer.cost
+        tip = (
+            f"{name}\n{cost.per_hour:.2f} per hour, {cost.gpus} GPUs\nTPOT p{percentile:g} {duration_text(value)}, "
+            f"TTFT p{percentile:g} {duration_text(item.expected.ttft.at(percentile))}\n"
+            f"load line {item.answer.load_line_rps:.3g} req/s per replica"
+        )
+        dots.append(
+            Dot(
+                cost.per_hour,
+                value,
+                name.replace("NVIDIA-", ""),
+                tip,
+                "var(--good)" if mine else "var(--accent)",
+                strong=mine,
+            )
+        )
+    return chart(frame, dots=dots)
+
+
+def _axis_text(seconds: float) -> str:
+    """A tick of an axis of seconds."""
+    if seconds == 0:
+        return "0"
+    return f"{seconds * 1000:g} ms" if seconds < 1 else f"{seconds:g} s"
