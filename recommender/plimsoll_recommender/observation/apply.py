@@ -11,7 +11,9 @@ With no corrections, or none for that engine, all three return what they would w
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +25,7 @@ from plimsoll_recommender.latency.predict import UNCALIBRATED, at_point, closed_
 from plimsoll_recommender.latency.replica import Replica
 from plimsoll_recommender.latency.step_time import StepTimeModel
 from plimsoll_recommender.memory.ledger import MemoryLedger, memory_ledger
+from plimsoll_recommender.observation.quantities import Load
 from plimsoll_recommender.prediction import Prediction
 from plimsoll_recommender.traffic import Objectives, Workload
 
@@ -33,28 +36,50 @@ SLACK_GIB: Final = 0.02
 """Half the width added to a corrected KV cache's interval: the logs' rounding over a ledger's parts."""
 
 
+LOADS: Final = tuple(float(2**power) for power in range(11))
+"""Sequences decoding (1 to 1024) at which factors are tabulated; between them their logarithm is linear in log2."""
+
+
 @dataclass(frozen=True)
 class CorrectedStepTime(StepTimeModel):
-    """Step times with a factor on steps without prompts and one on what prompt tokens add."""
+    """Step times with factors on steps without prompts and on what prompt tokens add, by sequences decoding.
 
-    decode_factor: float = 1.0
-    prefill_factor: float = 1.0
+    Args:
+        decode_factors, prefill_factors: logarithms of the factors at `LOADS`.
+    """
+
+    decode_factors: tuple[float, ...] = (0.0,) * len(LOADS)
+    prefill_factors: tuple[float, ...] = (0.0,) * len(LOADS)
 
     @classmethod
-    def of(cls, model: StepTimeModel, decode_factor: float, prefill_factor: float) -> CorrectedStepTime:
-        """A model's step times, scaled."""
+    def of(
+        cls, model: StepTimeModel, decode_factors: Sequence[float], prefill_factors: Sequence[float]
+    ) -> CorrectedStepTime:
+        """A model's step times, scaled by factors at `LOADS`."""
         values = {field.name: getattr(model, field.name) for field in fields(StepTimeModel)}
-        return cls(**values, decode_factor=decode_factor, prefill_factor=prefill_factor)
+        decode, prefill = (tuple(map(math.log, factors)) for factors in (decode_factors, prefill_factors))
+        return cls(**values, decode_factors=decode, prefill_factors=prefill)
 
     def mixed_seconds(
         self, prefill: float, reach: float, decode: float, context: float, sampled: float | None = None
     ) -> float:
         """Seconds of a step, as `StepTimeModel.mixed_seconds`."""
-        if prefill <= 0:
-            return self.decode_factor * super().mixed_seconds(prefill, reach, decode, context, sampled)
+        place = math.log2(decode) if decode > 1.0 else 0.0
         whole = super().mixed_seconds(prefill, reach, decode, context, sampled)
+        if prefill <= 0:
+            return whole * _interpolated(self.decode_factors, place)
         plain = super().mixed_seconds(0.0, 0.0, decode, context, sampled if decode > 0 else None)
-        return self.decode_factor * plain + self.prefill_factor * (whole - plain)
+        scaled = plain * _interpolated(self.decode_factors, place)
+        return scaled + (whole - plain) * _interpolated(self.prefill_factors, place)
+
+
+def _interpolated(logarithms: tuple[float, ...], place: float) -> float:
+    """A factor between tabulated ones; the last beyond them."""
+    index = int(place)
+    if index >= len(logarithms) - 1:
+        return math.exp(logarithms[-1])
+    share = place - index
+    return math.exp(logarithms[index] * (1 - share) + logarithms[index + 1] * share)
 
 
 def corrected_ledger(
@@ -130,18 +155,37 @@ def _restated(
 def corrected_replica(
     replica: Replica, facts: ModelFacts, gpu: Accelerator, corrections: Corrections | None = None
 ) -> Replica:
-    """A replica whose step times are corrected by what was observed."""
+    """A replica whose step times are corrected by what was observed at loads near each."""
     if corrections is None:
         return replica
-    known = corrections.correction(facts.name, gpu.product, replica.config)
-    return scaled_replica(replica, known.decode.value, known.prefill.value)
+    workload = replica.workload
+
+    def known(running: float) -> Correction:
+        load = Load.of(running, workload.input_tokens)
+        return corrections.correction(facts.name, gpu.product, replica.config, load)
+
+    if not known(1.0).of_time:
+        return replica
+    decode = [known(running).decode.value for running in LOADS]
+    # In a closed loop the load is known; prompts that start together then find none decoding.
+    held = workload.concurrency
+    prefill = [known(running if held is None else held).prefill.value for running in LOADS]
+    return replace(replica, model=CorrectedStepTime.of(replica.model, _rising(replica, decode), prefill))
+
+
+def _rising(replica: Replica, factors: Sequence[float]) -> list[float]:
+    """Factors raised where a step with more sequences would become shorter than one with fewer."""
+    steps = [replica.model.mixed_seconds(0.0, 0.0, running, replica.decode_context) for running in LOADS]
+    corrected = [factor * step for factor, step in zip(factors, steps, strict=True)]
+    return [high / step for high, step in zip(itertools.accumulate(corrected, max), steps, strict=True)]
 
 
 def scaled_replica(replica: Replica, decode_factor: float, prefill_factor: float) -> Replica:
-    """A replica with factors on its step times."""
+    """A replica with the same factors on its step times at every load."""
     if decode_factor == 1.0 and prefill_factor == 1.0:
         return replica
-    return replace(replica, model=CorrectedStepTime.of(replica.model, decode_factor, prefill_factor))
+    pair = [decode_factor] * len(LOADS), [prefill_factor] * len(LOADS)
+    return replace(replica, model=CorrectedStepTime.of(replica.model, *pair))
 
 
 def corrected_predict(
@@ -164,8 +208,7 @@ def corrected_predict(
     """
     from plimsoll_recommender.latency.predict import predict
 
-    known = corrections.correction(facts.name, gpu.product, config) if corrections is not None else None
-    if known is None or not (known.of_memory or known.of_time):
+    if corrections is None or not corrections.knows(facts.name, gpu.product, config):
         return predict(facts, gpu, config, workload, objectives)
     ranks = config.data_parallel_size
     share = workload_of_rank(workload, ranks)

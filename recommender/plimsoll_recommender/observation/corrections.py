@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from plimsoll_recommender.engine_config import EngineConfig, version_of
 from plimsoll_recommender.errors import RecommenderError
-from plimsoll_recommender.observation.posterior import estimate
-from plimsoll_recommender.observation.quantities import PLAUSIBLE, PRIORS, Key, Quantity, correlation
+from plimsoll_recommender.observation.posterior import Posterior, posterior
+from plimsoll_recommender.observation.quantities import PLAUSIBLE, Key, Load, Quantity, Site, correlation, prior_of
 
 if TYPE_CHECKING:
     from plimsoll_recommender.observation.observed import Observation
@@ -37,12 +37,14 @@ class Record:
         quantity: what was observed.
         value: ln(measured / predicted without corrections).
         noise: standard deviation of the observation.
+        load: the load it was observed at; None for memory.
     """
 
     key: Key
     quantity: Quantity
     value: float
     noise: float
+    load: Load | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,9 @@ class Correction:
 
 IDENTITY: Final = Correction()
 
+STEPS: Final = frozenset({Quantity.DECODE, Quantity.PREFILL})
+"""Quantities that depend on the load."""
+
 T = TypeVar("T", Record, Comparison)
 
 
@@ -143,7 +148,7 @@ class Corrections:
         from plimsoll_recommender.observation.comparison import compared
 
         learned = [
-            Record(observation.key, item.quantity, item.value, item.noise)
+            Record(observation.key, item.quantity, item.value, item.noise, item.load)
             for item in observation.evidence
             if abs(item.value) <= math.log(PLAUSIBLE[item.quantity])
         ]
@@ -151,39 +156,67 @@ class Corrections:
         rows = compared(observation, updated)
         return replace(updated, comparisons=(*self.comparisons, *rows)[-KEPT_PER_KEY * 8 :])
 
-    def correction(self, model: str, accelerator: str, config: EngineConfig) -> Correction:
+    def correction(self, model: str, accelerator: str, config: EngineConfig, load: Load | None = None) -> Correction:
         """What holds for one engine; the identity when nothing related was observed.
 
         Args:
             model: name of the model (`ModelFacts.name`).
             accelerator: product of the GPU.
             config: engine settings: release and parallelism.
+            load: the load of one replica; None for what holds at any.
         """
         if not self.records:
             return IDENTITY
-        key = key_of(model, accelerator, config)
-        known = self._known.get(key)
+        site = Site(key_of(model, accelerator, config), load)
+        known = self._known.get(site)
         if known is None:
-            known = Correction(**{quantity.value: self._factor(quantity, key) for quantity in Quantity})
-            self._known[key] = known
+            known = Correction(**{quantity.value: self._factor(quantity, site) for quantity in Quantity})
+            self._known[site] = known
         return known
 
+    def knows(self, model: str, accelerator: str, config: EngineConfig) -> bool:
+        """Whether anything observed bears on an engine."""
+        key = key_of(model, accelerator, config)
+        return any(
+            correlation(record.quantity, Site(record.key, record.load), Site(key, record.load)) > 0
+            for record in self.records
+        )
+
     @cached_property
-    def _known(self) -> dict[Key, Correction]:
+    def _known(self) -> dict[Site, Correction]:
         """Corrections already computed: a search asks for the same engine many times."""
         return {}
 
-    def _factor(self, quantity: Quantity, key: Key) -> Factor:
-        observed = [(item.key, item.value, item.noise) for item in self.records if item.quantity is quantity]
-        if not any(correlation(quantity, item[0], key) > 0 for item in observed):
+    @cached_property
+    def _posteriors(self) -> dict[tuple[Quantity, str, str], Posterior[Site]]:
+        """Posteriors already computed, by what no evidence crosses: quantity, GPU and (mostly) model."""
+        return {}
+
+    def _factor(self, quantity: Quantity, site: Site) -> Factor:
+        prior, key = prior_of(quantity, site.key.accelerator), site.key
+        model = "" if prior.across_models else key.model
+        related = [
+            record
+            for record in self.records
+            if record.quantity is quantity
+            and record.key.accelerator == key.accelerator
+            and model in ("", record.key.model)
+        ]
+        if not related:
             return NEUTRAL
-        found = estimate(observed, key, PRIORS[quantity].spread, lambda one, other: correlation(quantity, one, other))
+        group = (quantity, key.accelerator, model)
+        known = self._posteriors.get(group)
+        if known is None:
+            observed = [(Site(item.key, item.load), item.value, item.noise) for item in related]
+            known = posterior(observed, prior.spread, lambda one, other: correlation(quantity, one, other))
+            self._posteriors[group] = known
+        found = known.at(site if quantity in STEPS else Site(key))
         interval = Z90 * found.deviation
         return Factor(
             math.exp(found.mean),
             math.exp(found.mean - interval),
             math.exp(found.mean + interval),
-            sum(item[0] == key for item in observed),
+            sum(record.key == key for record in related),
         )
 
     def report(self) -> tuple[Comparison, ...]:
@@ -275,6 +308,8 @@ def _read(kind: type[T], row: Any, index: int, name: str) -> T:
             if value not in {item.value for item in Quantity}:
                 raise RecommenderError(f"{place}.quantity {value!r} is not known: use one of {', '.join(Quantity)}")
             values["quantity"] = Quantity(value)
+        elif field.name == "load":
+            values["load"] = None if value is None else _load(value, place)
         elif field.name == "what":
             values["what"] = str(value)
         else:
@@ -291,8 +326,18 @@ def _key(value: Any, place: str) -> Key:
         if type(size) is not int or size < 1:
             raise RecommenderError(f"{place}.key.{name} must be a whole number of at least 1, got {size!r}")
         sizes[name] = size
-    version_of(str(value["engine_version"]))
-    return Key(str(value["model"]), str(value["accelerator"]), str(value["engine_version"]), **sizes)
+    expert = value.get("expert_parallel", False)
+    if not isinstance(expert, bool):
+        raise RecommenderError(f"{place}.key.expert_parallel must be true or false, got {expert!r}")
+    release = release_of(str(value["engine_version"]))
+    return Key(str(value["model"]), str(value["accelerator"]), release, **sizes, expert_parallel=expert)
+
+
+def _load(value: Any, place: str) -> Load:
+    if not isinstance(value, dict):
+        raise RecommenderError(f"{place}.load must be an object or null, got {type(value).__name__}")
+    names = ("running", "input_tokens")
+    return Load(*(_number(value.get(name), f"{place}.load.{name}", positive=False) for name in names))
 
 
 def _number(value: Any, place: str, *, positive: bool) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.facts.model import ModelFacts
-from plimsoll_recommender.observation.quantities import Key, Quantity
+from plimsoll_recommender.observation.quantities import Key, Load, Quantity
 from plimsoll_recommender.traffic import Workload
 
 
@@ -97,11 +97,13 @@ class Evidence:
         quantity: which.
         value: ln of the factor that would make the prediction right.
         noise: standard deviation of `value`.
+        load: the load it was measured at; None for memory.
     """
 
     quantity: Quantity
     value: float
     noise: float
+    load: Load | None = None
 
 
 @dataclass(frozen=True)

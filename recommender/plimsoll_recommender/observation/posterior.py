@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ HUBER: Final = 2.0
 """Errors, in standard deviations of the noise, beyond which an observation pulls no harder."""
 
 MOST_ITERATIONS: Final = 200
-CONVERGED: Final = 1e-12
+CONVERGED: Final = 1e-11
 """Largest change of an estimate, in logarithms, at which iteration ends."""
 
 K = TypeVar("K", bound=Hashable)
@@ -41,43 +41,53 @@ class Estimate:
     deviation: float
 
 
-def estimate(
-    observed: Sequence[tuple[K, float, float]], target: K, spread: float, correlation: Correlation[K]
-) -> Estimate:
-    """The correction at a key.
+@dataclass(frozen=True)
+class Posterior(Generic[K]):
+    """Corrections given observations; ask it for one with `at`."""
+
+    keys: tuple[K, ...]
+    spread: float
+    correlation: Correlation[K]
+    inverse: NDArray[Any]
+    weighted: NDArray[Any]
+
+    def at(self, target: K) -> Estimate:
+        """The correction at a key."""
+        towards = [self.spread**2 * self.correlation(target, key) for key in self.keys]
+        if not any(towards):
+            return Estimate(0.0, self.spread)
+        explained = float(towards @ self.inverse @ towards)
+        return Estimate(float(towards @ self.weighted), math.sqrt(max(self.spread**2 - explained, 0.0)))
+
+
+def posterior(observed: Sequence[tuple[K, float, float]], spread: float, correlation: Correlation[K]) -> Posterior[K]:
+    """Corrections given observations.
 
     Args:
         observed: (key, ln(measured / predicted), standard deviation of its noise) of each observation.
-        target: the key asked for.
         spread: standard deviation of a correction before any observation.
         correlation: of corrections at two keys.
     """
-    related = [item for item in observed if correlation(item[0], target) > 0]
-    if not related:
-        return Estimate(0.0, spread)
     import numpy as np
 
-    keys = sorted({key for key, _, _ in related}, key=repr)
+    keys = tuple(sorted({key for key, _, _ in observed}, key=repr))
     place = {key: index for index, key in enumerate(keys)}
-    where = np.array([place[key] for key, _, _ in related])
-    values = np.array([value for _, value, _ in related])
-    noises = np.array([noise for _, _, noise in related])
-    prior = spread**2 * np.array([[correlation(one, other) for other in keys] for one in keys])
-    towards = spread**2 * np.array([correlation(target, key) for key in keys])
-    fitted = np.array([_middle(values[where == index]) for index in range(len(keys))])
-    for _ in range(MOST_ITERATIONS):
+    where = np.array([place[key] for key, _, _ in observed], dtype=int)
+    values = np.array([value for _, value, _ in observed])
+    noises = np.array([noise for _, _, noise in observed])
+    prior = spread**2 * np.array([[correlation(one, other) for other in keys] for one in keys]).reshape(
+        len(keys), len(keys)
+    )
+    fitted = np.array([np.median(values[where == index]) for index in range(len(keys))])
+    inverse: NDArray[Any] = prior
+    mean: NDArray[Any] = fitted
+    for _ in range(MOST_ITERATIONS if keys else 0):
         precision, mean = _pooled(values, noises, where, fitted)
         inverse = np.linalg.inv(prior + np.diag(1 / precision))
         before, fitted = fitted, prior @ inverse @ mean
         if float(np.max(np.abs(fitted - before))) < CONVERGED:
             break
-    variance = spread**2 - float(towards @ inverse @ towards)
-    return Estimate(float(towards @ inverse @ mean), math.sqrt(max(variance, 0.0)))
-
-
-def _middle(values: NDArray[Any]) -> float:
-    ordered = sorted(float(value) for value in values)
-    return 0.5 * (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2])
+    return Posterior(keys, spread, correlation, inverse, inverse @ mean)
 
 
 def _pooled(

@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
+from plimsoll_recommender.catalogue.accelerators import accelerator
 from plimsoll_recommender.engine_config import version_of
+from plimsoll_recommender.errors import UnknownAcceleratorError
+from plimsoll_recommender.latency.efficiency import efficiency_of
 
 
 class Quantity(StrEnum):
@@ -30,12 +34,14 @@ class Prior:
     """What is known of a quantity's correction before it is observed, and of its observations.
 
     Args:
-        spread: standard deviation of ln(measured / predicted) over models, GPUs and versions.
-        noise: standard deviation of one observation around its own engine's mean correction: repeated starts differ,
-            and the model is not wrong by the same factor at every operating point.
-        across_parallelism: correlation of the corrections of two tensor-parallel sizes.
+        spread: standard deviation of ln(measured / predicted) over models, GPUs, releases and loads.
+        noise: standard deviation of one observation around the correction of its engine at its load.
+        across_parallelism: correlation of the corrections of two neighbouring powers of two of parallelism.
         across_release: correlation of the corrections of two neighbouring minor releases; older evidence is forgotten
             by its power.
+        everywhere: share of the variance that is the same at every load (1 for memory).
+        running_doublings, input_doublings: distances, in doublings of the requests running and of the prompt length,
+            over which the rest of the correction carries (length scales of a Gaussian kernel).
         across_models: whether one model's evidence holds for all (a property of the GPU alone).
     """
 
@@ -43,6 +49,9 @@ class Prior:
     noise: float
     across_parallelism: float
     across_release: float
+    everywhere: float = 1.0
+    running_doublings: float = 1.0
+    input_doublings: float = 1.0
     across_models: bool = False
 
 
@@ -53,10 +62,16 @@ PRIORS: Final[dict[Quantity, Prior]] = {
     Quantity.WEIGHTS: Prior(0.05, 0.002, 0.9, 0.98),
     Quantity.OVERHEAD: Prior(0.30, 0.02, 0.6, 0.6),
     Quantity.GRAPHS: Prior(0.35, 0.10, 0.8, 0.7),
-    Quantity.DECODE: Prior(0.15, 0.06, 0.6, 0.8),
-    Quantity.PREFILL: Prior(0.35, 0.20, 0.6, 0.8),
+    Quantity.DECODE: Prior(0.15, 0.03, 0.6, 0.8, 0.15, 1.5, 1.2),
+    Quantity.PREFILL: Prior(0.40, 0.06, 0.6, 0.8, 0.10, 2.2, 1.2),
 }
-"""By quantity; sources in `docs/flows/correction.md`."""
+"""By quantity; where each figure is from is in `docs/flows/correction.md`."""
+
+UNCALIBRATED: Final[dict[Quantity, Prior]] = {
+    Quantity.DECODE: Prior(0.30, 0.03, 0.6, 0.8, 0.6, 1.5, 1.2),
+    Quantity.PREFILL: Prior(0.60, 0.06, 0.6, 0.8, 0.5, 2.2, 1.2),
+}
+"""Step times of a GPU generation that the efficiencies were not fitted on: wrong by more, and mostly by one factor."""
 
 PLAUSIBLE: Final[dict[Quantity, float]] = {
     Quantity.GPU_TOTAL: 1.10,
@@ -68,16 +83,19 @@ PLAUSIBLE: Final[dict[Quantity, float]] = {
 }
 """Largest factor either way that is learned from: beyond it another model, GPU or unit was observed."""
 
+LOAD_STEP: Final = 0.25
+"""Loads are told apart by quarters of a doubling."""
+
 
 @dataclass(frozen=True, order=True)
 class Key:
-    """What a correction holds for.
+    """The engine that a correction holds for.
 
     Args:
         model: name of the model.
         accelerator: product of the GPU.
         engine_version: release of the engine, three numbers.
-        tensor_parallel_size, pipeline_parallel_size: how the model is divided.
+        tensor_parallel_size, pipeline_parallel_size, expert_parallel: how the model is divided.
     """
 
     model: str
@@ -85,6 +103,7 @@ class Key:
     engine_version: str
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    expert_parallel: bool = False
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -92,18 +111,67 @@ class Key:
         return version_of(self.engine_version)
 
 
-def correlation(quantity: Quantity, one: Key, other: Key) -> float:
-    """Correlation (0 to 1) of a quantity's corrections for two keys.
+@dataclass(frozen=True, order=True)
+class Load:
+    """The load of one replica, in doublings.
+
+    Args:
+        running: log2 of the requests running.
+        input_tokens: log2 of the mean prompt length.
+    """
+
+    running: float
+    input_tokens: float
+
+    @classmethod
+    def of(cls, running: float, input_tokens: float) -> Load:
+        """A load from counts; below one counts as one."""
+        running, prompt = (math.log2(max(value, 1.0)) for value in (running, input_tokens))
+        return cls(*(round(value / LOAD_STEP) * LOAD_STEP for value in (running, prompt)))
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a correction holds: an engine, at a load (None for what does not depend on it)."""
+
+    key: Key
+    load: Load | None = None
+
+
+@cache
+def prior_of(quantity: Quantity, product: str) -> Prior:
+    """What is known of a quantity's correction on a GPU before anything is observed."""
+    try:
+        calibrated = efficiency_of(accelerator(product).architecture).calibrated
+    except UnknownAcceleratorError:
+        calibrated = False
+    return PRIORS[quantity] if calibrated else UNCALIBRATED.get(quantity, PRIORS[quantity])
+
+
+def correlation(quantity: Quantity, one: Site, other: Site) -> float:
+    """Correlation (0 to 1) of a quantity's corrections at two sites.
 
     Zero between GPUs, and between models unless the quantity is the GPU's own. A factor per doubling of the
-    parallelism and per minor release: each factor is a valid kernel (exponential in a distance), and so their product.
+    parallelism and per minor release, and a Gaussian of the distance between loads: each is a valid kernel, and so
+    their product.
     """
-    prior = PRIORS[quantity]
-    if one.accelerator != other.accelerator or (one.model != other.model and not prior.across_models):
+    prior, first, second = prior_of(quantity, one.key.accelerator), one.key, other.key
+    if first.accelerator != second.accelerator or (first.model != second.model and not prior.across_models):
         return 0.0
-    doublings = abs(math.log2(one.tensor_parallel_size) - math.log2(other.tensor_parallel_size))
-    doublings += abs(math.log2(one.pipeline_parallel_size) - math.log2(other.pipeline_parallel_size))
-    return float(prior.across_parallelism**doublings * prior.across_release ** releases_between(one, other))
+    doublings = abs(math.log2(first.tensor_parallel_size / second.tensor_parallel_size))
+    doublings += abs(math.log2(first.pipeline_parallel_size / second.pipeline_parallel_size))
+    doublings += first.expert_parallel != second.expert_parallel
+    engines = prior.across_parallelism**doublings * prior.across_release ** releases_between(first, second)
+    return float(engines * (prior.everywhere + (1 - prior.everywhere) * _loads(prior, one.load, other.load)))
+
+
+def _loads(prior: Prior, one: Load | None, other: Load | None) -> float:
+    """Correlation of what depends on the load."""
+    if one is None or other is None:
+        return float(one is other)
+    running = (one.running - other.running) / prior.running_doublings
+    prompt = (one.input_tokens - other.input_tokens) / prior.input_doublings
+    return math.exp(-0.5 * (running**2 + prompt**2))
 
 
 def releases_between(one: Key, other: Key) -> float:

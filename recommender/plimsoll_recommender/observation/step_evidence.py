@@ -10,7 +10,7 @@ from plimsoll_recommender.latency.replica import Replica
 from plimsoll_recommender.observation.apply import predicted_by, scaled_replica
 from plimsoll_recommender.observation.comparison import latency_at
 from plimsoll_recommender.observation.observed import Evidence, Operation
-from plimsoll_recommender.observation.quantities import PLAUSIBLE, PRIORS, Quantity
+from plimsoll_recommender.observation.quantities import PLAUSIBLE, PRIORS, Load, Quantity
 from plimsoll_recommender.traffic import Workload
 
 ROUNDS: Final = 3
@@ -90,6 +90,8 @@ def step_evidence(replica: Replica, workload: Workload, seen: Operation) -> tupl
     for _ in range(ROUNDS if len(wanted) > 1 else 1):
         for quantity, measured in wanted.items():
             factors[quantity] = trial.solved(quantity, factors, measured)
+    running = predicted_by(scaled_replica(replica, *factors.values()), workload).running
+    load = Load.of(workload.concurrency or running, workload.input_tokens)
     found = []
     for quantity, measured in wanted.items():
         elasticity = trial.elasticity(quantity, factors)
@@ -100,5 +102,5 @@ def step_evidence(replica: Replica, workload: Workload, seen: Operation) -> tupl
             continue
         of_mean = VARIATION[quantity] / math.sqrt(max(seen.requests or ASSUMED_REQUESTS, 1.0))
         noise = math.hypot(PRIORS[quantity].noise, of_mean) / min(1.0, elasticity)
-        found.append(Evidence(quantity, math.log(factors[quantity]), noise))
+        found.append(Evidence(quantity, math.log(factors[quantity]), noise, load))
     return found, said

@@ -1,0 +1,348 @@
+"""How much one observation improves the next prediction: KV cache of a second start, latency of other loads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from bench.figures import Context, Figure
+from plimsoll_recommender import (
+    Accelerator,
+    Corrections,
+    EngineConfig,
+    ModelFacts,
+    Observation,
+    RecommenderError,
+    Workload,
+    accelerator,
+    corrected_ledger,
+    corrected_predict,
+    observe,
+)
+
+H100: Final = "H100"
+
+CHECKPOINTS: Final = {
+    ("MiniMaxAI/MiniMax-M2.5", "fp8"): "MiniMaxAI/MiniMax-M2.5",
+    ("MiniMaxAI/MiniMax-M2.5", "fp4"): "nvidia/MiniMax-M2.5-NVFP4",
+    ("meta-llama/Llama-3.1-70B", "fp8"): "nvidia/Llama-3.1-70B-Instruct-FP8",
+    ("Qwen/Qwen3-32B", ""): "Qwen/Qwen3-32B",
+    ("openai/gpt-oss-120b", "fp4"): "openai/gpt-oss-120b",
+}
+"""Checkpoint of a (model, precision) of measured_ttft_tpot.csv."""
+
+SYSTEMS: Final = {"h100_sxm": "H100", "b200_sxm": "B200"}
+
+BURN_IN: Final = 0.1
+"""Share of a request log that is observed before the rest is predicted."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One published start-up of vLLM: what it was told, and its log."""
+
+    facts: ModelFacts
+    config: EngineConfig
+    log: str
+    kv: float
+
+
+def starts(data: Path) -> list[Start]:
+    """Published start-ups with the lines that their logs had."""
+    with (data / "kv_startup" / "vllm_startup_memory_h100.csv").open(encoding="utf-8") as stream:
+        return [_start(row) for row in csv.DictReader(stream)]
+
+
+def _start(row: dict[str, str]) -> Start:
+    config = EngineConfig(
+        tensor_parallel_size=int(row["tp"]),
+        pipeline_parallel_size=int(row["pp"]),
+        gpu_memory_utilization=float(row["gpu_memory_utilization"]),
+        max_model_len=int(row["max_model_len"]),
+        dtype=row["dtype"],
+        quantization="fp8" if row["quantization"] == "fp8" else None,
+        kv_cache_dtype=row["kv_cache_dtype"],
+        max_num_batched_tokens=int(row["max_num_batched_tokens"]),
+        max_num_seqs=int(row["max_num_seqs"]),
+        engine_version=row["vllm_version"],
+    )
+    total, share = float(row["gpu_total_gib"]), float(row["gpu_memory_utilization"])
+    log = "\n".join(
+        (
+            f"INFO [core.py:105] Initializing a V1 LLM engine (v{row['vllm_version']}) with config: "
+            f"model='{row['model']}', max_seq_len={row['max_model_len']}, tensor_parallel_size={row['tp']}, "
+            f"pipeline_parallel_size={row['pp']}, kv_cache_dtype={row['kv_cache_dtype']}, device_config=cuda",
+            f"INFO [gpu_model_runner.py] Model loading took {row['weights_gib_per_gpu']} GiB memory and 9 seconds",
+            f"INFO [gpu_worker.py:436] Available KV cache memory: {row['available_kv_gib']} GiB",
+            f"INFO [kv_cache_utils.py:1319] GPU KV cache size: {int(row['kv_cache_tokens']):,} tokens",
+            f"INFO [gpu_worker.py:600] Free memory on device (78.68/{total} GiB) on startup. Desired GPU memory "
+            f"utilization is ({share}, {total * share:.2f} GiB). Actual usage is {row['weights_gib_per_gpu']} GiB for "
+            f"weight, {row['activation_peak_gib']} GiB for peak activation, {row['non_torch_gib']} GiB for non-torch "
+            f"memory, and {row['cudagraph_actual_gib'] or 0} GiB for CUDAGraph memory.",
+        )
+    )
+    return Start(ModelFacts.load(row["model"]), config, log, float(row["available_kv_gib"]))
+
+
+def memory_figures(rows: Sequence[Start]) -> list[Figure]:
+    """KV GiB of every later start of a model and release, from config alone, before and after seeing the first."""
+    gpu = accelerator(H100)
+    before: list[float] = []
+    after: list[float] = []
+    other: list[float] = []
+    for group in _grouped(rows, lambda row: (row.facts.name, row.config.engine_version)):
+        first = next((row for row in group if row.config.pipeline_parallel_size == 1), group[0])
+        known = Corrections().with_observation(observe(first.log, facts=first.facts, gpu=gpu, config=first.config))
+        for row in group:
+            if row is first:
+                continue
+            plain = corrected_ledger(row.facts, gpu, row.config)
+            corrected = corrected_ledger(row.facts, gpu, row.config, known)
+            before.append(_error(plain.kv_cache_gib, row.kv))
+            after.append(_error(corrected.kv_cache_gib, row.kv))
+            if row.config.tensor_parallel_size != first.config.tensor_parallel_size:
+                other.append(_error(corrected.kv_cache_gib, row.kv))
+    detail = f"{len(after)} later starts of a model and release, {len(other)} at another TP; from config alone"
+    what = "KV GiB of a later start"
+    return [
+        Figure(f"{what}, median error: before", statistics.median(before), "%", None, "<=", detail),
+        Figure(f"{what}, median error: after", statistics.median(after), "%", 0.5, "<=", detail),
+        Figure(f"{what}, worst error: before", max(before), "%"),
+        Figure(f"{what}, worst error: after", max(after), "%", 3.0, "<="),
+    ]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measured run at fixed concurrency."""
+
+    facts: ModelFacts
+    gpu: Accelerator
+    config: EngineConfig
+    workload: Workload
+    ttft: float
+    tpot: float
+
+    @property
+    def engine(self) -> Hashable:
+        """What one observation is to correct: model, precision, GPU, release and parallelism."""
+        return (self.facts.name, self.gpu.product, self.config.engine_version, self.config.tensor_parallel_size,
+                self.config.expert_parallel)  # fmt: skip
+
+
+def runs(data: Path) -> list[Run]:
+    """Runs of vLLM without data-parallel attention, of checkpoints that are known and fit."""
+    with (data / "perf" / "measured_ttft_tpot.csv").open(encoding="utf-8") as stream:
+        found = [_run(row) for row in csv.DictReader(stream) if row["backend"] == "vllm"]
+    return [run for run in found if run is not None]
+
+
+def _run(row: dict[str, str]) -> Run | None:
+    name = CHECKPOINTS.get((row["model_path"], row["precision"]))
+    if name is None or (row["attention_dp_size"] or "1") != "1" or row["moe_ep_size"] == "0":
+        return None
+    lengths = int(row["isl"]), int(row["osl"])
+    config = EngineConfig(
+        tensor_parallel_size=int(row["tp_size"]),
+        expert_parallel=int(row["moe_ep_size"] or 1) > 1,
+        engine_version=row["backend_version"] if row["backend_version"].startswith("0.") else "0.11.0",
+        max_model_len=sum(lengths) + 64,
+        max_num_seqs=1024,
+        max_num_batched_tokens=8192,
+        gpu_memory_utilization=0.95 if row["system"] == "b200_sxm" else 0.92,
+    )
+    return Run(
+        ModelFacts.load(name),
+        accelerator(SYSTEMS[row["system"]]),
+        config,
+        Workload(*lengths, concurrency=int(row["batch_size"])),
+        float(row["silicon_ttft_ms"]) / 1000,
+        float(row["silicon_tpot_ms"]) / 1000,
+    )
+
+
+@dataclass
+class Errors:
+    """Absolute errors of TPOT and TTFT, per cent."""
+
+    tpot: list[float]
+    ttft: list[float]
+
+    def add(self, run: Run, known: Corrections | None) -> None:
+        """One run's errors; no TTFT where requests wait for a slot."""
+        found = corrected_predict(run.facts, run.gpu, run.config, run.workload, corrections=known)
+        self.tpot.append(_error(found.tpot.mean, run.tpot))
+        if not found.saturated:
+            self.ttft.append(_error(found.ttft.mean, run.ttft))
+
+
+def seen_in(run: Run) -> Observation:
+    """A run as an observation: benchmarks send about ten requests per slot."""
+    return observe(
+        {"ttft": run.ttft, "tpot": run.tpot, "requests": 10 * (run.workload.concurrency or 1)},
+        facts=run.facts,
+        gpu=run.gpu,
+        config=run.config,
+        workload=run.workload,
+    )
+
+
+def latency_errors(found: Sequence[Run], observed: int) -> tuple[Errors, Errors, int]:
+    """(errors before, errors after, engines) at the loads of each engine that were not observed.
+
+    Args:
+        found: measured runs.
+        observed: loads of each engine that are observed, evenly spread from the second least to the second greatest.
+    """
+    before, after = Errors([], []), Errors([], [])
+    engines = 0
+    for group in _grouped(found, lambda run: run.engine):
+        ordered = sorted(group, key=lambda run: (run.workload.concurrency or 0, run.workload.input_tokens))
+        if len(ordered) < 2 * observed + 1:
+            continue
+        picked = {round((place + 1) * (len(ordered) - 1) / (observed + 1)) for place in range(observed)}
+        known = Corrections()
+        try:
+            for place in sorted(picked):
+                known = known.with_observation(seen_in(ordered[place]))
+        except RecommenderError:
+            continue
+        engines += 1
+        for place, run in enumerate(ordered):
+            if place not in picked:
+                before.add(run, None)
+                after.add(run, known)
+    return before, after, engines
+
+
+def latency_figures(found: Sequence[Run]) -> list[Figure]:
+    """TPOT and TTFT of an engine's other loads before and after observing one load, and four."""
+    figures = []
+    for observed in (1, 4):
+        before, after, engines = latency_errors(found, observed)
+        for name, without, corrected in (("TPOT", before.tpot, after.tpot), ("TTFT", before.ttft, after.ttft)):
+            detail = f"{len(corrected)} other loads of {engines} engines (model, GPU, release, parallelism)"
+            text = f"{name}, median error, {observed} load{'s' if observed > 1 else ''} observed"
+            figures += [
+                Figure(f"{text}: before", statistics.median(without), "%", None, "<=", detail),
+                Figure(f"{text}: after", statistics.median(corrected), "%", statistics.median(without), "<=", detail),
+            ]
+    return figures
+
+
+@dataclass(frozen=True)
+class Served:
+    """One request of a log.
+
+    Args:
+        input_tokens, output_tokens: its lengths.
+        scheduled, first, last: seconds on the engine's clock.
+        beside: mean requests running while it generated, itself included.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    scheduled: float
+    first: float
+    last: float
+    beside: float
+
+    @property
+    def tpot(self) -> float:
+        """Seconds per output token after the first."""
+        return (self.last - self.first) / (self.output_tokens - 1)
+
+
+LOGS: Final = {
+    "RTX4090_Llama-3.1-8B": ("RTX 4090", EngineConfig(max_num_seqs=256, max_num_batched_tokens=2048,
+                             max_model_len=32_768, gpu_memory_utilization=0.9, engine_version="0.19.0")),
+    "RTXPRO6000_Qwen3-32B": ("RTX PRO 6000", EngineConfig(tensor_parallel_size=2, max_num_seqs=128,
+                             max_num_batched_tokens=2048, gpu_memory_utilization=0.9, engine_version="0.19.0")),
+}  # fmt: skip
+"""GPU and engine settings of the request logs (their meta.json)."""
+
+
+def served(folder: Path) -> list[Served]:
+    """Requests of a log by arrival, those with one output token left out."""
+    with (folder / "requests.jsonl").open(encoding="utf-8") as stream:
+        rows = [json.loads(line) for line in stream]
+    rows = [row for row in rows if row["output_toks"] > 1]
+    spans = [(row["first_token_ts"], row["last_token_ts"]) for row in rows]
+
+    def beside(begin: float, end: float) -> float:
+        return sum(max(0.0, min(end, last) - max(begin, first)) for first, last in spans) / (end - begin)
+
+    return [
+        Served(row["input_toks"], row["output_toks"], row["scheduled_ts"], *span, beside(*span))
+        for row, span in zip(rows, spans, strict=True)
+    ]
+
+
+def log_figures(folder: Path, name: str) -> list[Figure]:
+    """TPOT of each request after the first tenth, predicted from how many ran beside it."""
+    gpu_name, config = LOGS[name]
+    gpu, requests = accelerator(gpu_name), served(folder / name)
+    meta = json.loads((folder / name / "meta.json").read_text(encoding="utf-8"))
+    facts = ModelFacts.load(meta["model"])
+    tokens = meta.get("kv_cache", {}).get("num_kv_tokens")
+    start = {"kv_cache_tokens": tokens} if tokens else {"kv_cache_tokens": None}
+    cut = max(1, round(BURN_IN * len(requests)))
+    early, late = requests[:cut], requests[cut:]
+    workload = _workload_of(early)
+    seen = observe(
+        {**start, "tpot": statistics.fmean(item.tpot for item in early), "requests": cut},
+        facts=facts,
+        gpu=gpu,
+        config=config,
+        workload=workload,
+    )
+    known = Corrections().with_observation(seen)
+    figures = []
+    for text, corrections in (("nothing observed", None), ("first tenth observed", known)):
+        errors = []
+        for item in late:
+            beside = replace(workload, concurrency=max(1.0, item.beside))
+            found = corrected_predict(facts, gpu, config, beside, corrections=corrections)
+            errors.append(_error(found.tpot.mean, item.tpot))
+        figures.append(Figure(f"TPOT per request, {name}, median error, {text}", statistics.median(errors), "%", None,
+                              "<=", f"{len(late)} requests after the first {cut}"))  # fmt: skip
+    return figures
+
+
+def _workload_of(requests: Sequence[Served]) -> Workload:
+    return Workload(
+        statistics.fmean(item.input_tokens for item in requests),
+        statistics.fmean(item.output_tokens for item in requests),
+        concurrency=statistics.fmean(item.beside for item in requests),
+    )
+
+
+def _grouped(rows: Iterable[Any], key: Any) -> list[list[Any]]:
+    groups: dict[Hashable, list[Any]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return list(groups.values())
+
+
+def _error(predicted: float, measured: float) -> float:
+    return abs(predicted / measured - 1) * 100
+
+
+def run(context: Context) -> list[Figure]:
+    """Memory of later starts, latency of other loads, and two request logs."""
+    if context.data is None:
+        context.skipped.append("corrections against published starts and runs: give --data")
+        return []
+    context.skipped.append("TTFT of the request logs: their requests wait for a slot, which corrects nothing")
+    logs = context.data / "perf" / "vllm_request_logs"
+    return [
+        *memory_figures(starts(context.data)),
+        *latency_figures(runs(context.data)),
+        *(figure for name in LOGS for figure in log_figures(logs, name)),
+    ]
