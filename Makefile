@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 ENGINE ?= simulated
 DATA ?= ../shared/data
 PYTEST_WORKERS ?= 2
+RECOMMENDER_BENCHMARKS := recommender recommender_latency
 
 .PHONY: help
 help: ## Show the commands
@@ -67,6 +68,14 @@ test-unit: setup ## Pure tests only
 .PHONY: crds
 crds: setup ## Generate the CRD from the models
 	@$(BIN)/plimsoll crd --output crds/plimsoll.dev_llmservices.yaml
+
+.PHONY: monitoring
+monitoring: setup ## Generate the chart's dashboards and rules
+	@$(BIN)/plimsoll monitoring --output charts/plimsoll/files
+
+.PHONY: bench-recommender
+bench-recommender: setup ## Print the recommender's errors on measured data (DATA=folder)
+	@$(BIN)/python -m bench --data $(DATA) --output out/bench $(RECOMMENDER_BENCHMARKS)
 
 .PHONY: bench
 bench: binaries ## Print the figures of the bars as a table and write JSON to out/bench

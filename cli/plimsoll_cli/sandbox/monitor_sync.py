@@ -15,12 +15,14 @@ from typing import Any, Final
 
 import yaml
 
+from plimsoll_cli.monitoring.files import rules_text
 from plimsoll_cli.sandbox import prometheus
 
 _LOG: Final = logging.getLogger("plimsoll.sandbox.prometheus")
 _PERIOD_SECONDS: Final = 1.0
 """A list of PodMonitors takes the API server 2 ms; a new service is scraped at most this much later."""
 _TIMEOUT_SECONDS: Final = 5.0
+RULES_FILE: Final = "plimsoll-rules.yaml"
 _PATH: Final = "/apis/monitoring.coreos.com/v1/podmonitors"
 
 
@@ -83,7 +85,8 @@ class MonitorSync:
         self._thread = threading.Thread(target=self._run, name="sandbox-monitors", daemon=True)
 
     def write_first(self) -> None:
-        """Write a configuration without monitors, for Prometheus to start with."""
+        """Write the product's rules and a configuration without monitors, for Prometheus to start with."""
+        (self._config.parent / RULES_FILE).write_text(rules_text(), encoding="utf-8")
         self._config.write_text(self._render([]), encoding="utf-8")
 
     def start(self) -> None:
@@ -117,7 +120,8 @@ class MonitorSync:
             _LOG.warning("%s", line)
 
     def _render(self, monitors: Sequence[Mapping[str, Any]]) -> str:
-        config = prometheus.render(monitors, self._kubeconfig, self._scrape_interval, self._own_targets())
+        targets = self._own_targets()
+        config = prometheus.render(monitors, self._kubeconfig, self._scrape_interval, targets, [RULES_FILE])
         return yaml.safe_dump(config, sort_keys=False)
 
     def _reload(self) -> None:

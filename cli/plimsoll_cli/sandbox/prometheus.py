@@ -40,7 +40,11 @@ _NEEDS_SECRETS: Final = ("authorization", "basicAuth", "oauth2", "bearerTokenSec
 
 
 def render(
-    monitors: Sequence[Object], kubeconfig: Path, scrape_interval: str, own_targets: Mapping[str, Sequence[str]]
+    monitors: Sequence[Object],
+    kubeconfig: Path,
+    scrape_interval: str,
+    own_targets: Mapping[str, Sequence[str]],
+    rule_files: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The whole configuration.
 
@@ -49,15 +53,18 @@ def render(
         kubeconfig: identity with which Prometheus watches pods.
         scrape_interval: of endpoints that name none.
         own_targets: job name -> `address:port`, of processes that are not pods here (operator, detector).
+        rule_files: recording rules and alerts, relative to the configuration's folder.
     """
     jobs = [job for monitor in monitors for job in pod_monitor_jobs(monitor, kubeconfig)]
     static = [
-        {"job_name": name, "static_configs": [{"targets": list(targets)}]}
+        # Their series carry the namespace of the service they are about.
+        {"job_name": name, "honor_labels": True, "static_configs": [{"targets": list(targets)}]}
         for name, targets in sorted(own_targets.items())
         if targets
     ]
     return {
         "global": {"scrape_interval": scrape_interval, "evaluation_interval": scrape_interval},
+        "rule_files": list(rule_files),
         "scrape_configs": sorted(jobs, key=lambda job: str(job["job_name"])) + static,
     }
 

@@ -1,0 +1,35 @@
+"""The files that a Grafana and a Prometheus load: what the chart carries and `plimsoll monitoring` writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+import yaml
+
+from plimsoll_cli.monitoring.rules import rule_groups
+
+RULES_FILE: Final = "rules/plimsoll.yaml"
+
+
+def rules_text() -> str:
+    """The rule file."""
+    return yaml.safe_dump(rule_groups(), sort_keys=False, width=120)
+
+
+def texts() -> Mapping[str, str]:
+    """Every file's text by its path below the output folder."""
+    # The SDK is wanted only by whoever generates.
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+    from plimsoll_cli.monitoring.boards import dashboards
+
+    found = {
+        f"dashboards/{name}": JSONEncoder(sort_keys=True, indent=1).encode(board) + "\n"
+        for name, board in dashboards().items()
+    }
+    for name, text in found.items():
+        json.loads(text)  # what cannot be read back is not written
+        assert name.endswith(".json")
+    return {RULES_FILE: rules_text(), **found}
