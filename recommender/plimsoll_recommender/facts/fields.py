@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,31 @@ _TEXT_SECTIONS: Final = ("text_config", "llm_config", "language_config", "thinke
 
 MOST_ELEMENTS: Final = 10_000_000_000
 """No single size in a config.json can be larger: it would be a typing error."""
+
+MOST_SHOWN: Final = 60
+"""Characters of a wrong value that an error repeats."""
+
+MOST_LAYERS: Final = 4096
+"""No model has more layers or drafters."""
+
+
+def shown(value: object) -> str:
+    """A value of a config.json in one short line."""
+    text = repr(value).replace("\n", " ")
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def positive(value: object, named: str, default: float) -> float:
+    """A number above zero; the default when it is absent.
+
+    Raises:
+        RecommenderError: when it is not one.
+    """
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+        raise RecommenderError(f"{named} must be a number above zero, got {shown(value)}")
+    return float(value)
 
 
 class Fields:
@@ -45,7 +71,7 @@ class Fields:
                     return value
         return None
 
-    def number(self, *keys: str, default: int | None = None, least: int = 1) -> int:
+    def number(self, *keys: str, default: int | None = None, least: int = 1, most: int = MOST_ELEMENTS) -> int:
         """The first of the keys as a whole number.
 
         Raises:
@@ -58,13 +84,23 @@ class Fields:
                     f"model {self.name}: config.json has no {keys[0]}: add it, or use the config.json of the checkpoint"
                 )
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value or int(value) != value:
-            raise RecommenderError(f"model {self.name}: {keys[0]} must be a whole number, got {value!r}")
-        if not least <= value <= MOST_ELEMENTS:
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        if not known or not math.isfinite(value) or int(value) != value:
+            raise RecommenderError(f"model {self.name}: {keys[0]} must be a whole number, got {shown(value)}")
+        if not least <= value <= most:
             raise RecommenderError(
-                f"model {self.name}: {keys[0]} is {value:g}, which no model has (least {least}): correct config.json"
+                f"model {self.name}: {keys[0]} is {shown(value)}, which no model has (least {least}, most {most:,}): "
+                "correct config.json"
             )
         return int(value)
+
+    def factor(self, key: str, default: float) -> float:
+        """A key as a positive number.
+
+        Raises:
+            RecommenderError: when it is not one.
+        """
+        return positive(self.get(key), f"model {self.name}: {key}", default)
 
     def flag(self, key: str, default: bool = False) -> bool:
         """A key as a truth value."""

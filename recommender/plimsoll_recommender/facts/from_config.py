@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from plimsoll_recommender.errors import RecommenderError, UnknownModelError
 from plimsoll_recommender.facts import attention as blocks
+from plimsoll_recommender.facts.architectures import approximated
 from plimsoll_recommender.facts.attention import Attention
 from plimsoll_recommender.facts.feed_forward import active_experts, dense, expert_count, experts
-from plimsoll_recommender.facts.fields import Fields
-from plimsoll_recommender.facts.layers import Layer, Split, Weight
+from plimsoll_recommender.facts.fields import MOST_LAYERS, Fields, positive, shown
+from plimsoll_recommender.facts.layers import Layer, Split, TokenCache, Weight
 from plimsoll_recommender.facts.model import DTYPE_BYTES, ModelFacts
 from plimsoll_recommender.facts.quantization import Quantization, quantization_of
 from plimsoll_recommender.facts.safetensors import Checkpoint
@@ -23,13 +24,8 @@ MXFP4_BITS: Final = 4.25
 MXFP4_PADDING: Final = (128, 256)
 """Multiples of an expert's width per GPU and of the hidden size (7.01 GiB logged for gpt-oss-20b at TP 2, 7.07 so)."""
 
-_APPROXIMATE: Final = {
-    "deepseek_v4": "compressed attention states",
-    "deepseek_ref": "compressed attention states",
-    "kimi_linear": "Kimi delta attention and latent experts",
-    "minimax_m3": "sparse attention index",
-}
-"""Model types of which a part is approximated, and which."""
+_DRAFT_COUNTS: Final = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+"""Fields that state how many layers of multi-token prediction a checkpoint has."""
 
 
 @dataclass(frozen=True)
@@ -60,29 +56,45 @@ def facts_of(
         UnknownModelError: an architecture without the fields of a language model.
         RecommenderError: a missing or impossible field, naming it.
     """
+    try:
+        return _facts(config, weight_bytes, name, checkpoint)
+    except RecommenderError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError) as error:
+        # A field of a type that no config.json has: whatever it is, it is told in one line.
+        raise RecommenderError(
+            f"model {name or 'config.json'}: a field of config.json has an unexpected form ({shown(error)}): "
+            "use the config.json of the checkpoint"
+        ) from error
+
+
+def _facts(
+    config: Mapping[str, Any], weight_bytes: int | None, name: str | None, checkpoint: Checkpoint | None
+) -> ModelFacts:
     fields = Fields(config, name or "config.json")
     named = name or str(fields.outer.get("_name_or_path") or "config.json")
-    architecture = str((fields.outer.get("architectures") or ["unknown"])[0])
+    architecture = _architecture(fields)
     if fields.get("hidden_size", "n_embd", "d_model") is None:
         raise UnknownModelError(
             f"model {named}: architecture {architecture} has no hidden_size: only language models are understood"
         )
     if fields.flag("is_encoder_decoder"):
         raise UnknownModelError(f"model {named}: encoder-decoder architecture {architecture} is not understood")
-    quantization = quantization_of(fields.outer)
-    dtype = _dtype(fields)
-    plans = _plans(fields)
-    layers = _layers(plans, quantization, DTYPE_BYTES[dtype] * 8.0, _expert_bits(fields))
-    embedding, head = _ends(fields, quantization, DTYPE_BYTES[dtype] * 8.0)
     if weight_bytes is not None and weight_bytes <= 0:
         raise RecommenderError(f"weight_bytes must be above zero, got {weight_bytes}")
+    quantization = quantization_of(fields.outer)
+    dtype = _dtype(fields)
+    plain = DTYPE_BYTES[dtype] * 8.0
+    plans = _plans(fields)
+    layers = _layers(plans, quantization, plain, _expert_bits(fields))
+    embedding, head = _ends(fields, quantization, plain)
     return ModelFacts(
         name=named,
         architecture=architecture,
         hidden_size=fields.number("hidden_size", "n_embd", "d_model"),
         num_attention_heads=blocks.attention_heads(fields),
         vocab_size=fields.number("vocab_size"),
-        max_position_embeddings=_longest(fields),
+        max_position_embeddings=longest_context(fields),
         dtype=dtype,
         layers=layers,
         embedding=embedding,
@@ -92,8 +104,35 @@ def facts_of(
         quantization=quantization,
         weight_bytes=checkpoint.total_bytes if checkpoint is not None and weight_bytes is None else weight_bytes,
         checkpoint=checkpoint,
-        approximate=_APPROXIMATE.get(str(fields.get("model_type") or ""), ""),
+        draft_layers=_draft_layers(fields, plans, quantization, plain),
+        approximate=approximated(architecture, str(fields.get("model_type") or "")),
     )
+
+
+def _architecture(fields: Fields) -> str:
+    named = fields.sequence("architectures") or ()
+    return str(named[0]) if named else "unknown"
+
+
+def _draft_layers(
+    fields: Fields, plans: Sequence[_Plan], quantization: Quantization | None, plain: float
+) -> tuple[Layer, ...]:
+    """Multi-token prediction layers: the model's last kind of attention layer after a projection of two hidden states.
+
+    Their weights follow the model's quantisation by the place after the last layer.
+    """
+    count = fields.number(*_DRAFT_COUNTS, default=0, least=0, most=MOST_LAYERS)
+    attends = [plan for plan in plans if plan.attention is not None and isinstance(plan.attention.cache, TokenCache)]
+    if not count or not attends:
+        return ()
+    last = attends[-1]
+    if not last.feed_forward:
+        # One block a layer: the drafter has both.
+        last = replace(last, feed_forward=plans[-1].feed_forward, top_k=plans[-1].top_k)
+    hidden = fields.number("hidden_size", "n_embd", "d_model")
+    joined = Weight("eh_proj", hidden, 2 * hidden, Split.REPLICATED)
+    plan = replace(last, feed_forward=(*last.feed_forward, joined))
+    return _layers([plan] * count, quantization, plain, _expert_bits(fields), first=len(plans))
 
 
 def _dtype(fields: Fields) -> str:
@@ -106,8 +145,23 @@ def _dtype(fields: Fields) -> str:
     return "bfloat16" if stated in ("float32", "float") else stated
 
 
-def _longest(fields: Fields) -> int:
-    return fields.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length", default=2048)
+def longest_context(fields: Fields) -> int:
+    """Longest context that vLLM lets a model have (`_get_and_verify_max_len`).
+
+    Position scaling by a factor lengthens it, from the original length where that is YaRN; Gemma 3 and the schemes that
+    state the final length themselves are left alone.
+    """
+    longest = fields.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length", default=2048)
+    scaling = fields.section("rope_scaling") or {}
+    kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
+    final = kind in ("su", "longrope", "llama3", "mrope", "default")
+    if final or str(fields.get("model_type") or "").startswith("gemma3"):
+        return longest
+    factor = positive(scaling.get("factor"), f"model {fields.name}: rope_scaling.factor", 1.0)
+    if kind == "yarn" and scaling.get("original_max_position_embeddings") is not None:
+        section = Fields(scaling, f"{fields.name}: rope_scaling")
+        return int(section.number("original_max_position_embeddings") * factor)
+    return int(longest * factor)
 
 
 def _rotary_bytes(fields: Fields, dtype_bytes: int) -> int:
@@ -121,11 +175,11 @@ def _rotary_bytes(fields: Fields, dtype_bytes: int) -> int:
     if fields.get("qk_rope_head_dim"):
         rotary = fields.number("qk_rope_head_dim")
     else:
-        rotary = int(blocks.head_dim(fields) * float(fields.get("partial_rotary_factor") or 1.0))
-    positions = _longest(fields)
+        rotary = int(blocks.head_dim(fields) * fields.factor("partial_rotary_factor", 1.0))
+    positions = fields.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length", default=2048)
     scaling = fields.section("rope_scaling") or {}
     if str(scaling.get("rope_type") or scaling.get("type")) == "linear":
-        factor = float(scaling.get("factor") or 1.0)
+        factor = positive(scaling.get("factor"), f"model {fields.name}: rope_scaling.factor", 1.0)
         return int(positions * (factor + (1 if family.startswith("gemma3") else 0)) * rotary * dtype_bytes)
     return positions * rotary * dtype_bytes
 
@@ -156,12 +210,12 @@ def _tied(fields: Fields) -> bool:
 
 
 def _layers(
-    plans: Sequence[_Plan], quantization: Quantization | None, plain: float, expert_bits: float | None
+    plans: Sequence[_Plan], quantization: Quantization | None, plain: float, expert_bits: float | None, first: int = 0
 ) -> tuple[Layer, ...]:
-    """Layers with the bits of every weight; identical layers become one object."""
+    """Layers with the bits of every weight; identical layers become one object. `first` is the first one's place."""
     known: dict[Layer, Layer] = {}
     layers = []
-    for index, plan in enumerate(plans):
+    for index, plan in enumerate(plans, first):
         part = plan.attention
         base = Layer(
             weights=(*(part.weights if part else ()), *plan.feed_forward),
@@ -207,7 +261,7 @@ def _plans(fields: Fields) -> list[_Plan]:
     block_configs = fields.sequence("block_configs")
     if block_configs is not None:
         return [_searched_layer(fields, block) for block in block_configs]
-    count = fields.number("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    count = fields.number("num_hidden_layers", "n_layer", "n_layers", "num_layers", most=MOST_LAYERS)
     # Identical layers are built once: a model has tens of layers of two or three kinds.
     feed_forward = _feed_forward_kinds(fields, count)
     attention = _attention_kinds(fields, count)

@@ -106,7 +106,7 @@ def _inside_layer(layer: Layer, inside: str, tensor: StoredTensor, config: Engin
         group = split * config.data_parallel_size
         if not chosen or len(tensor.shape) < 1:
             return key, 1 / group
-        return key, chosen[0].expert_share(group, config.expert_parallel)
+        return key, chosen[0].expert_share(group, whole=config.expert_parallel)
     for weight in layer.weights:
         if canonical_module(weight.module) == module:
             return weight.fused or module, _share(weight, tensor, split)
