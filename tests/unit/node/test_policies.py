@@ -104,6 +104,14 @@ def test_the_longest_leading_words_are_replaced() -> None:
         program_for(entry, ["sh"], "/bin")
 
 
+def test_no_volume_hides_the_words_that_an_entry_brings() -> None:
+    """A checkout below /tmp is found also where the pod has a volume at /tmp."""
+    entry = entry_for("vllm/vllm-openai:v0.32.0", ENTRIES)
+    assert program_for(entry, ["vllm", "serve", "/tmp/model"], "").local == 3
+    assert program_for(entry, [*entry.entrypoint, "/tmp/model"], "").local == 3
+    assert program_for(entry_for("busybox", ENTRIES), ["sh", "/tmp/script"], "/bin").local == 1
+
+
 def test_local_images_run_this_machine_s_programs() -> None:
     """By path, else by name on PATH."""
     entry = entry_for("busybox", ENTRIES)

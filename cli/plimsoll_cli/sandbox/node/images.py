@@ -27,11 +27,13 @@ class Program:
         arguments: absolute path, then the arguments.
         environment: variables that the image brings.
         nice: scheduling niceness.
+        local: how many leading arguments are this machine's own: no volume of the pod hides their paths.
     """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     nice: int = 0
+    local: int = 1
 
 
 def entry_for(image: str, entries: Sequence[ImageEntry]) -> ImageEntry:
@@ -59,7 +61,7 @@ def program_for(entry: ImageEntry, words: Sequence[str], path: str) -> Program:
     Raises:
         ProgramNotFoundError: the image has no such program.
     """
-    replaced = _replaced(entry, tuple(words))
+    local, replaced = _replaced(entry, tuple(words))
     if not replaced:
         raise ProgramNotFoundError(f"no command specified, and the entry {entry.pattern!r} has no entrypoint")
     found = _executable(replaced[0], path)
@@ -67,19 +69,19 @@ def program_for(entry: ImageEntry, words: Sequence[str], path: str) -> Program:
         raise ProgramNotFoundError(
             f"exec: {words[0] if words else replaced[0]!r}: executable file not found in the image"
         )
-    return Program((found, *replaced[1:]), entry.environment, entry.nice)
+    return Program((found, *replaced[1:]), entry.environment, entry.nice, max(local, 1))
 
 
-def _replaced(entry: ImageEntry, words: tuple[str, ...]) -> tuple[str, ...]:
-    """The command line with its leading words replaced; empty when the entry allows nothing like it."""
+def _replaced(entry: ImageEntry, words: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
+    """The command line with its leading words replaced, and how many of its words the entry brings."""
     for key in sorted(entry.commands, key=lambda key: len(key.split()), reverse=True):
         leading = tuple(key.split())
         if words[: len(leading)] == leading:
-            return (*entry.commands[key], *words[len(leading) :])
+            return len(entry.commands[key]), (*entry.commands[key], *words[len(leading) :])
     if words and not entry.local and words[: len(entry.entrypoint)] != entry.entrypoint:
         known = ", ".join(entry.commands) or "its entrypoint"
         raise ProgramNotFoundError(f"the sandbox does not have {words[0]!r} of image {entry.pattern!r}, only {known}")
-    return words
+    return (len(entry.entrypoint) if words[: len(entry.entrypoint)] == entry.entrypoint else 0), words
 
 
 def _executable(word: str, path: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +14,7 @@ from plimsoll_cli.sandbox.node.container_process import Launch
 from plimsoll_cli.sandbox.node.context import PodContext
 from plimsoll_cli.sandbox.node.expansion import expand_all
 from plimsoll_cli.sandbox.node.handlers import Target
-from plimsoll_cli.sandbox.node.images import program_for
+from plimsoll_cli.sandbox.node.images import Program, program_for
 from plimsoll_cli.sandbox.node.paths import Mount, rewrite, rewrite_all
 from plimsoll_cli.sandbox.node.volumes import mounts_of
 
@@ -48,7 +48,7 @@ class Prepared:
             ProgramNotFoundError: the image has no such program.
         """
         program = program_for(self.entry, words, self.launch.environment.get("PATH", ""))
-        return (program.arguments[0], *rewrite_all(program.arguments[1:], self.mounts))
+        return _inside(program, self.mounts)
 
 
 async def prepare(context: PodContext, container: Manifest, run: Path, entry: ImageEntry) -> Prepared:
@@ -84,13 +84,18 @@ async def prepare(context: PodContext, container: Manifest, run: Path, entry: Im
     variables |= {name: rewrite(value, mounts) for name, value in own.items()}
     words = expand_all([*(container.get("command") or entry.entrypoint), *(container.get("args") or ())], own)
     program = program_for(entry, words, variables.get("PATH", ""))
-    arguments = (program.arguments[0], *rewrite_all(program.arguments[1:], mounts))
+    arguments = _inside(program, mounts)
     home = context.folder / "root" / container["name"]
     home.mkdir(parents=True, exist_ok=True)
     directory = _working_directory(rewrite(container.get("workingDir") or "", mounts), home)
     launch = Launch(arguments, variables, directory, program.nice, context.agent.config.supervisor_pid)
     ports = {port["name"]: int(port["containerPort"]) for port in container.get("ports") or () if "name" in port}
     return Prepared(launch, Target(context.pod_ip, ports, variables, directory), mounts, entry, termination_log)
+
+
+def _inside(program: Program, mounts: Sequence[Mount]) -> tuple[str, ...]:
+    """The command line with the paths that a container would see where its volumes really are."""
+    return (*program.arguments[: program.local], *rewrite_all(program.arguments[program.local :], mounts))
 
 
 def _working_directory(wanted: str, home: Path) -> str:
