@@ -18,6 +18,8 @@ The rules are those of vLLM 0.19's to 0.32's V1 scheduler (`v1/core/sched/schedu
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 
 from plimsoll_recommender.scheduler.kv_blocks import BlockPool
@@ -160,6 +162,88 @@ class Scheduler:
             self._take_out(sequence, SequenceState.FINISHED)
         return StepResult(emitted, finished)
 
+    def uneventful(self) -> int:
+        """How many coming steps only generate one more token for each running sequence.
+
+        In none of them a sequence ends, is admitted or is preempted, whenever they are. Ask right after `complete`, with
+        at most one step in flight; `skip` then does several at once.
+        """
+        running = self._running
+        if not running or len(running) > self.config.max_num_batched_tokens:
+            return 0
+        pending = running[0].in_flight
+        least = running[0].output_limit
+        for sequence in running:
+            generated = sequence.generated
+            decodes = sequence.known + pending - sequence.scheduled == 1 and generated + pending
+            if sequence.in_flight != pending or not decodes:
+                return 0
+            if sequence.output_limit - generated < least:
+                least = sequence.output_limit - generated
+        steps = self._affordable(least - 1)
+        return 0 if self._waiting and steps and self._admits_within(steps) else steps
+
+    def skip(self, steps: int) -> None:
+        """Run as many steps as `uneventful` said, or fewer, at once; a step in flight stays in flight, as the last."""
+        size = self.config.block_size
+        for sequence in self._running:
+            end = sequence.scheduled + steps
+            if end > sequence.capacity:
+                self._grow(sequence, -(-end // size) - sequence.blocks)
+            if sequence.published < len(sequence.request.block_hashes):
+                self._publish(sequence, end)
+            sequence.scheduled = end
+            sequence.computed += steps
+            sequence.generated += steps
+            sequence.known += steps
+
+    @property
+    def scheduled_tokens(self) -> int:
+        """Tokens of the running sequences that are computed once the steps in flight are complete."""
+        return sum(sequence.scheduled for sequence in self._running)
+
+    def _affordable(self, steps: int) -> int:
+        """The most of so many steps of one token per running sequence that the free blocks are enough for."""
+        size, free = self.config.block_size, self.pool.free
+        room = [sequence.capacity - sequence.scheduled for sequence in self._running]
+
+        def needed(count: int) -> int:
+            return sum(-(-(count - left) // size) for left in room if left < count)
+
+        if steps <= 0 or needed(steps) <= free:
+            return max(steps, 0)
+        low, high = 0, steps
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if needed(middle) <= free else (low, middle)
+        return low
+
+    def _admits_within(self, steps: int) -> bool:
+        """Whether the head of the queue could be admitted in the coming steps, in which no sequence ends."""
+        if len(self._running) >= self.config.max_num_seqs:
+            return False
+        head = next(iter(self._waiting.values()))
+        if head.in_flight or self._fits(head) is not None:
+            return True
+        # Free blocks only become fewer; but it may find blocks that the running sequences fill meanwhile.
+        hashes, size = head.request.block_hashes, self.config.block_size
+        if not self.config.prefix_caching or not hashes:
+            return False
+        wanted = hashes if isinstance(hashes, range) else set(hashes)
+        return any(
+            value in wanted
+            for sequence in self._running
+            for value in sequence.request.block_hashes[sequence.published : (sequence.scheduled + steps) // size]
+        )
+
+    def _fits(self, sequence: Sequence) -> SequenceOf[Hashable] | None:
+        """The leading hashes that a waiting sequence finds in the pool; None when its other blocks do not fit."""
+        size = self.config.block_size
+        hashes = sequence.request.block_hashes if self.config.prefix_caching else ()
+        shared = hashes[: self.pool.leading_hits(hashes, (sequence.known - 1) // size)]
+        whole = -(-sequence.known // size) - len(shared)
+        return shared if whole <= self.pool.free - self.pool.idle_among(shared) else None
+
     def _take_out(self, sequence: Sequence, state: SequenceState) -> None:
         if sequence.state is _RUNNING:
             self._running.remove(sequence)
@@ -215,12 +299,10 @@ class Scheduler:
             if sequence.in_flight:
                 # Preempted with a token on its way: what it must compute is known when that step is complete.
                 break
-            hashes = sequence.request.block_hashes if self.config.prefix_caching else ()
-            hits = self.pool.leading_hits(hashes, (sequence.known - 1) // size)
-            shared = hashes[:hits]
-            whole = -(-sequence.known // size) - hits
-            if whole > self.pool.free - self.pool.idle_among(shared):
+            shared = self._fits(sequence)
+            if shared is None:
                 break
+            hits = len(shared)
             del self._waiting[sequence.request.id]
             self.pool.share(shared)
             sequence.held.extend(shared)

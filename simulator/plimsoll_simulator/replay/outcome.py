@@ -56,12 +56,22 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The replica at one moment, as its gauges would show it."""
+    """The replica at one moment, as its metrics would show it.
+
+    Args:
+        at: when.
+        running, waiting: sequences that hold blocks, and requests in the queue.
+        kv_usage: share of KV blocks in use.
+        prompt_tokens: tokens of the prompts whose first token was generated so far.
+        generated_tokens: tokens generated so far.
+    """
 
     at: float
     running: int
     waiting: int
     kv_usage: float
+    prompt_tokens: int
+    generated_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

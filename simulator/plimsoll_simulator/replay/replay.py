@@ -23,6 +23,10 @@ ASYNC_BATCHES: Final = 2
 """Steps in flight with asynchronous scheduling: one runs, one is prepared (vLLM's `max_concurrent_batches`)."""
 
 
+LEAST_LEAP: Final = 3
+"""Steps from which doing them at once is worth looking at every sequence."""
+
+
 class StepTimes(Protocol):
     """Seconds of a step."""
 
@@ -86,6 +90,8 @@ class _Replica:
     free_at: float = -math.inf
     steps: int = 0
     busy: float = 0.0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
 
     def launch(self, now: float) -> None:
         """Prepare steps until enough are in flight or there is nothing to compute."""
@@ -112,11 +118,43 @@ class _Replica:
                 if not sequence.generated:
                     self.progress[sequence.request.id].prefill += flight.seconds
         result = self.scheduler.complete(step)
+        self.generated_tokens += len(result.emitted)
         for sequence in result.emitted:
             if sequence.generated == 1:
                 self.progress[sequence.request.id].first = end
+                self.prompt_tokens += sequence.request.prompt_tokens
         for sequence in result.finished:
             self._note_end(sequence, end)
+
+    def leap(self, now: float, horizon: float) -> float:
+        """Run steps that only decode, all at once, as long as they are complete by `horizon`; the time after them."""
+        flights, scheduler = self.flights, self.scheduler
+        if len(flights) != self.depth - 1 or (flights and flights[0].step.load.prefill_tokens):
+            return now
+        most = scheduler.uneventful()
+        if most < LEAST_LEAP:
+            return now
+        sequences, read = scheduler.running, scheduler.scheduled_tokens
+        rounds, spent, end, load = 0, 0.0, flights[0].end if flights else math.inf, StepLoad()
+        while rounds < most:
+            following = StepLoad(0, 0, sequences, read + sequences, sequences)
+            seconds = self.step_times.seconds(following)
+            ready = max(now, self.free_at) + seconds
+            landed = end if flights else ready
+            if landed > horizon:
+                break
+            load, spent, read = following, seconds, read + sequences
+            now, end, self.free_at = landed, ready, ready
+            self.busy += seconds
+            rounds += 1
+        if rounds:
+            scheduler.skip(rounds)
+            self.steps += rounds
+            self.generated_tokens += rounds * sequences
+            if flights:
+                # The same sequences, so many tokens later.
+                flights[0].step.load, flights[0].end, flights[0].seconds = load, end, spent
+        return now
 
     def _note_end(self, sequence: Sequence, end: float) -> None:
         request = sequence.request
@@ -161,7 +199,7 @@ def replay(
     trace = sorted(requests, key=lambda request: request.at)
     scheduler = Scheduler(limits)
     replica = _Replica(scheduler, step_times, ASYNC_BATCHES if async_scheduling else 1)
-    sampler = _Sampler(scheduler, sample_interval, trace[0].at if trace else 0.0)
+    sampler = _Sampler(replica, sample_interval, trace[0].at if trace else 0.0)
     hashes = _Hashes(limits)
     arrived, now = 0, -math.inf
     while arrived < len(trace) or not scheduler.idle:
@@ -174,6 +212,8 @@ def replay(
             replica.progress[name] = _Progress(request.at, now)
             scheduler.add(Request(name, request.prompt_tokens, request.output_tokens, hashes.of(request)))
             arrived += 1
+        following = trace[arrived].at + request_overhead if arrived < len(trace) else math.inf
+        now = replica.leap(now, min(following, sampler.due))
         replica.launch(now)
         now = replica.flights[0].end
         sampler.reach(now)
@@ -213,19 +253,27 @@ class _Hashes:
 
 
 class _Sampler:
-    """Looks at the gauges at regular times; call `reach` before anything changes."""
+    """Looks at the replica at regular times; call `reach` before anything changes."""
 
-    def __init__(self, scheduler: Scheduler, interval: float | None, begin: float) -> None:
+    def __init__(self, replica: _Replica, interval: float | None, begin: float) -> None:
         self.samples: list[Sample] = []
-        self._scheduler = scheduler
-        self._interval = interval
+        self.due = begin + interval if interval else math.inf
+        self._replica = replica
+        self._interval = interval or 0.0
         self._begin = begin
-        self._due = begin + interval if interval else math.inf
 
     def reach(self, now: float) -> None:
         """Sample every due moment before `now`."""
-        scheduler = self._scheduler
-        while self._due < now:
-            self.samples.append(Sample(self._due, scheduler.running, scheduler.waiting, scheduler.kv_usage))
-            assert self._interval is not None
-            self._due = self._begin + self._interval * (len(self.samples) + 1)
+        replica, scheduler = self._replica, self._replica.scheduler
+        while self.due < now:
+            self.samples.append(
+                Sample(
+                    at=self.due,
+                    running=scheduler.running,
+                    waiting=scheduler.waiting,
+                    kv_usage=scheduler.kv_usage,
+                    prompt_tokens=replica.prompt_tokens,
+                    generated_tokens=replica.generated_tokens,
+                )
+            )
+            self.due = self._begin + self._interval * (len(self.samples) + 1)
