@@ -301,6 +301,8 @@ def _api_server_arguments(layout: Layout) -> tuple[str, ...]:
         "--requestheader-group-headers=X-Remote-Group",
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         "--authorization-mode=Node,RBAC",
+        # As OpenShift does: whoever sets blockOwnerDeletion needs the right to `finalizers` of the owner.
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
         f"--service-cluster-ip-range={layout.block.service_cidr}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={pki / 'service-accounts.key'}",
