@@ -1,135 +1,108 @@
-"""What share of a datasheet's figures an engine reaches, by GPU generation.
-
-The shares multiply physics (bytes moved, FLOPs done); they are the only fitted numbers of the step-time model. Hopper
-and Blackwell are non-negative least-squares fits of the logarithms of measured TPOT and TTFT (vLLM 0.12 to 0.19 rows of
-ai-dynamo/aiconfigurator's silicon database, Apache-2.0); other generations are transferred and said to be.
-"""
+"""What an engine makes of a GPU generation: its kernels' laws, and what serving adds to them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Final
 
+from plimsoll_recommender.latency import calibration
+from plimsoll_recommender.latency.kernels import CollectiveLaw, DecodeLaw, Kernels, MatmulLaw, PrefillLaw
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a step costs beside its measured kernels: the only figures fitted on served requests.
+
+    Args:
+        kernel_time: time of kernels in a running engine over their time measured alone.
+        layer: seconds per layer of small kernels (norms, rotary embedding, cache writes, activation functions).
+        traffic: hidden-size elements that they move per token and layer.
+        collective: time of an all-reduce in a running engine over its time measured alone (ranks wait for each other).
+        step: seconds per step on the host that the GPU waits for: scheduling, sampling, hand-over.
+        sequence: the same per running sequence.
+        exposed: share of that host time which the GPU still waits for when the engine schedules the next step while
+            one runs (asynchronous scheduling).
+    """
+
+    kernel_time: float = 1.0
+    layer: float = 19e-6
+    traffic: float = 4.5
+    collective: float = 1.0
+    step: float = 0.35e-3
+    sequence: float = 45e-6
+    exposed: float = 0.22
+
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Shares and latencies of one GPU generation.
+    """A GPU generation as an engine runs on it.
 
     Args:
-        weight_bandwidth: share of memory bandwidth reached when reading weights.
-        kv_bandwidth: share reached when decoding attention reads the KV cache.
-        matmul: share of dense FLOP/s reached by large 16-bit matrix products.
-        matmul_quantized: the same for 8- and 4-bit products, whose scales and casts cost more.
-        expert_bandwidth, expert_matmul: shares reached by the grouped products of experts.
-        attention: share of 16-bit FLOP/s reached by prefill attention.
-        layer_latency: seconds per layer that no batch size removes: kernels' fixed times.
-        expert_latency: more seconds per layer with experts: routing, sorting and combining tokens.
-        routing: exponent of the number of tokens in the share of experts touched; 1 is even and independent routing,
-            less when tokens of a batch prefer the same experts.
-        step_latency: seconds per step on the host: scheduling, sampling, hand-over.
-        sequence_latency: seconds per running sequence and step on the host.
-        token_traffic: hidden-size elements that element-wise kernels move per token and layer.
-        collective_latency: seconds of one all-reduce of nothing.
-        link: share of the link bandwidth that an all-reduce reaches.
-        calibrated: whether the figures were fitted on this generation.
+        kernels: laws of its kernels, as shares of the datasheet's bandwidth and FLOP/s.
+        serving: what serving adds.
+        calibrated: whether the laws were fitted on this generation.
     """
 
-    weight_bandwidth: float
-    kv_bandwidth: float
-    matmul: float
-    matmul_quantized: float
-    expert_bandwidth: float
-    expert_matmul: float
-    attention: float
-    layer_latency: float
-    expert_latency: float
-    routing: float
-    step_latency: float
-    sequence_latency: float
-    token_traffic: float
-    collective_latency: float
-    link: float
-    calibrated: bool = False
+    kernels: Kernels
+    serving: Serving
+    calibrated: bool = True
 
 
-HOPPER: Final = Efficiency(
-    weight_bandwidth=0.92,
-    kv_bandwidth=0.70,
-    matmul=0.66,
-    matmul_quantized=0.78,
-    expert_bandwidth=0.92,
-    expert_matmul=0.17,
-    attention=0.505,
-    layer_latency=36e-6,
-    expert_latency=40e-6,
-    routing=0.94,
-    step_latency=0.94e-3,
-    sequence_latency=41e-6,
-    token_traffic=9.7,
-    collective_latency=12.3e-6,
-    link=0.85,
-    calibrated=True,
-)
+SERVING: Final = Serving()
+"""Fitted on vLLM 0.10 to 0.19 on H100 and B200 (measured TTFT and TPOT of ai-dynamo/aiconfigurator, Apache-2.0)."""
 
-BLACKWELL: Final = Efficiency(
-    weight_bandwidth=0.77,
-    kv_bandwidth=0.75,
-    matmul=0.85,
-    matmul_quantized=0.59,
-    expert_bandwidth=0.73,
-    expert_matmul=0.67,
-    attention=0.21,
-    layer_latency=16.5e-6,
-    expert_latency=29e-6,
-    routing=0.84,
-    step_latency=0.17e-3,
-    sequence_latency=11e-6,
-    token_traffic=17.0,
-    collective_latency=22.4e-6,
-    link=0.40,
-    calibrated=True,
-)
+HOPPER: Final = Efficiency(calibration.HOPPER, SERVING)
+BLACKWELL: Final = Efficiency(calibration.BLACKWELL, SERVING)
+AMPERE: Final = Efficiency(calibration.AMPERE, SERVING)
+ADA: Final = Efficiency(calibration.ADA, SERVING)
 
-AMPERE: Final = replace(HOPPER, weight_bandwidth=0.80, kv_bandwidth=0.60, attention=0.50, calibrated=False)
-"""Transferred from Hopper; batch-1 decoding reached 0.63 to 0.71 of bandwidth on A100 (Argonne LLM-Inference-Bench)."""
-
-CONSUMER: Final = replace(HOPPER, weight_bandwidth=0.85, collective_latency=20e-6, link=0.45, calibrated=False)
-"""Ada and workstation Blackwell, joined by PCIe: collectives start slower and reach less of the link."""
-
-OLD: Final = replace(
-    HOPPER,
-    weight_bandwidth=0.65,
-    kv_bandwidth=0.45,
-    matmul=0.45,
-    attention=0.20,
-    layer_latency=50e-6,
-    step_latency=3e-3,
-    collective_latency=20e-6,
-    link=0.45,
+CONSUMER: Final = Efficiency(
+    replace(calibration.ADA, matmul=calibration.BLACKWELL.matmul, experts=calibration.BLACKWELL.experts),
+    SERVING,
     calibrated=False,
 )
-"""Volta and Turing: no FlashAttention 2 and no fp8, older kernels."""
+"""Workstation Blackwell, joined by PCIe: Blackwell's products, Ada's attention and collectives."""
 
-CDNA: Final = replace(
-    HOPPER,
-    weight_bandwidth=0.55,
-    kv_bandwidth=0.45,
-    matmul=0.40,
-    matmul_quantized=0.40,
-    expert_bandwidth=0.50,
-    attention=0.30,
-    layer_latency=40e-6,
-    collective_latency=20e-6,
-    link=0.45,
+OLD: Final = Efficiency(
+    Kernels(
+        matmul={"16bit": MatmulLaw(8e-6, 0.1e-9, 0.65, 0.60, 1.5, 1.7)},
+        experts=calibration.AMPERE.experts,
+        decode=DecodeLaw(20e-6, 4e-6, 0.45, 40e-9),
+        decode_fp8=DecodeLaw(20e-6, 4e-6, 0.40, 40e-9),
+        prefill=PrefillLaw(20e-6, 20e-9, 3.0, 0.20),
+        prefill_fp8=PrefillLaw(20e-6, 20e-9, 3.0, 0.20),
+        latent_decode=calibration.AMPERE.latent_decode,
+        collective=CollectiveLaw(15e-6, 2e-6, 0.30),
+    ),
+    SERVING,
     calibrated=False,
 )
-"""AMD: decoding reached 0.26 to 0.48 of bandwidth on MI300X in 2024 (Argonne), more since."""
+"""Volta and Turing, guessed from Ampere: no FlashAttention 2 and no fp8, older kernels."""
+
+CDNA: Final = Efficiency(
+    Kernels(
+        matmul={
+            "16bit": MatmulLaw(8e-6, 0.3e-9, 0.65, 0.50, 1.0, 2.5),
+            "fp8": MatmulLaw(9e-6, 0.5e-9, 0.60, 0.45, 2.0, 2.5),
+        },
+        experts=calibration.HOPPER.experts,
+        decode=DecodeLaw(14e-6, 2e-6, 0.55, 20e-9),
+        decode_fp8=DecodeLaw(14e-6, 2e-6, 0.50, 25e-9),
+        prefill=PrefillLaw(14e-6, 10e-9, 2.5, 0.35),
+        prefill_fp8=PrefillLaw(14e-6, 10e-9, 3.0, 0.33),
+        latent_decode=replace(calibration.LATENT_DECODE, bandwidth=0.5),
+        collective=CollectiveLaw(15e-6, 1e-6, 0.30),
+    ),
+    SERVING,
+    calibrated=False,
+)
+"""AMD, guessed: decoding reached 0.26 to 0.48 of bandwidth on MI300X in 2024 (Argonne), more since."""
 
 _OF_GENERATION: Final = {
     "hopper": HOPPER,
     "blackwell": BLACKWELL,
     "ampere": AMPERE,
-    "ada": CONSUMER,
+    "ada": ADA,
     "blackwell-consumer": CONSUMER,
     "volta": OLD,
     "turing": OLD,
@@ -140,5 +113,5 @@ _OF_GENERATION: Final = {
 
 
 def efficiency_of(architecture: str) -> Efficiency:
-    """Shares of a GPU generation; Ampere's for one that is not known."""
+    """The laws of a GPU generation; Ampere's for one that is not known."""
     return _OF_GENERATION.get(architecture, AMPERE)

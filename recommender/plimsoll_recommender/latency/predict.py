@@ -260,10 +260,10 @@ def bound_of(replica: Replica, point: OperatingPoint, *, saturated: bool) -> str
     if point.prefill_busy > 0.5:
         return "compute"
     model = replica.model
-    tokens = point.decoding / model.stages
-    memory = model.dense_memory + model.expert_memory + model.head_memory
-    reading = sum(tokens * read * min(replica.decode_context, limit) for read, _, limit in model.readers)
-    compute = (model.dense_compute + model.expert_compute) * tokens
-    if model.fixed > memory + reading + compute:
+    rows = point.decoding / model.stages
+    reading = sum(rows * reader.memory * min(replica.decode_context, reader.limit) for reader in model.readers)
+    compute = model.products_seconds(rows) - model.weights
+    memory = model.weights + model.head_memory + reading
+    if model.fixed + model.decode_launch > memory + compute:
         return "host"
-    return "compute" if compute > memory + reading else "memory bandwidth"
+    return "compute" if compute > memory else "memory bandwidth"

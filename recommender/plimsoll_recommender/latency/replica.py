@@ -26,13 +26,13 @@ from plimsoll_recommender.traffic import Workload
 KV_WATERMARK: Final = 0.97
 """Share of the KV cache that is in use before sequences are preempted: blocks are taken one at a time."""
 
-REQUEST_OVERHEAD: Final = 0.042
+REQUEST_OVERHEAD: Final = 0.035
 """Seconds of a request outside the engine's steps: HTTP, tokenisation, hand-over and the first chunk's way back."""
 
 CHUNK_WORTH_A_STEP: Final = 0.1
 """Share of the token budget below which the rest of a prompt is not counted as a step of its own."""
 
-START_BURST: Final = 0.085
+START_BURST: Final = 0.08
 """Prompts that a closed loop's request waits for, per other request in flight.
 
 A closed loop starts all its requests at once: with about ten requests per slot, as benchmarks send, one in ten waits

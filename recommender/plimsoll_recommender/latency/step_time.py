@@ -1,4 +1,4 @@
-"""The time of one engine step: bytes and FLOPs over what the GPU reaches of its bandwidth and arithmetic."""
+"""The time of one engine step: the laws of its kernels summed over the model, and what serving adds."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Final
 
 from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.engine_config import EngineConfig
-from plimsoll_recommender.facts.layers import Split, StateCache, TokenCache
+from plimsoll_recommender.facts.layers import Layer, StateCache, TokenCache
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.efficiency import Efficiency, efficiency_of
+from plimsoll_recommender.latency.kernels import CHAIN_TOKENS
+from plimsoll_recommender.latency.products import experts_seconds, law_of, mixtures_of, products_of, products_seconds
 from plimsoll_recommender.memory.ledger import check_division, kv_bytes_per_element
 from plimsoll_recommender.step_load import StepLoad
 
-ROOFLINE_SHARPNESS: Final[float] = 3.0
-"""Exponent p of (compute^p + memory^p)^(1/p): kernels overlap both, though not wholly near the corner."""
+GRID_POINTS: Final = 33
+"""Numbers of tokens at which products are evaluated: 2^(i/2) from 1 to 65536, straight lines between them."""
 
-EXPERT_MATMUL_16BIT: Final = 0.35
-"""Share of 16-bit FLOP/s that unquantised experts reach.
+_HALF_OCTAVE: Final = math.sqrt(0.5)
 
-Between the median (0.2) and p90 (0.43) of 4096 and more tokens in the fused-experts tables of vLLM 0.19 and 0.24 on
-H100 and H200 (ai-dynamo/aiconfigurator, Apache-2.0); their small shards are bound by memory.
-"""
+ASYNCHRONOUS: Final = (0, 14, 0)
+"""From this release vLLM schedules asynchronously by default (its release notes)."""
 
 STAGE_HANDOVER: Final = 60e-6
 """Seconds to hand activations from one pipeline stage to the next on one node."""
@@ -32,27 +32,57 @@ EAGER_LAYER_PENALTY: Final = 4.0
 
 
 @dataclass(frozen=True)
+class Reader:
+    """Attention layers that see the same window, on one GPU of one stage.
+
+    Args:
+        limit: most tokens that a query attends to.
+        memory: seconds per cached token read by a decoding sequence.
+        unit: seconds per decoding sequence.
+        chain: seconds per doubling of the decode context.
+        pair: seconds per attention pair of the prefill.
+        length: seconds per token of the prompt's length.
+    """
+
+    limit: float
+    memory: float
+    unit: float
+    chain: float
+    pair: float
+    length: float
+
+
+@dataclass(frozen=True)
 class StepTimeModel:
     """Seconds of one step of a replica as a function of its load. Coefficients are for one GPU of one pipeline stage.
 
     Build it with `for_engine`; a call of `seconds` takes about 2 microseconds.
+
+    Args:
+        stages: pipeline stages.
+        fixed: seconds of a step whatever its load.
+        per_sequence: seconds per decoding sequence, recurrent states included.
+        per_token: seconds per token: element-wise kernels and collectives.
+        weights: seconds to read all weights that a step of one token touches.
+        curve: (seconds, more seconds per token) of the products at each number of tokens of the grid.
+        decode_launch, prefill_launch: seconds of attention kernels that do next to nothing.
+        prefill_token: seconds per prompt token: queries and outputs of attention.
+        head_memory, head_compute: seconds to read the LM head, and per sampled sequence to multiply with it.
+        readers: attention.
     """
 
     stages: int
     fixed: float
     per_sequence: float
     per_token: float
-    dense_memory: float
-    dense_compute: float
-    expert_memory: float
-    expert_compute: float
-    experts: float
-    active: float
-    routing: float
+    weights: float
+    curve: tuple[tuple[float, float, float], ...]
+    decode_launch: float
+    prefill_launch: float
+    prefill_token: float
     head_memory: float
     head_compute: float
-    state_per_sequence: float
-    readers: tuple[tuple[float, float, float], ...]
+    readers: tuple[Reader, ...]
 
     @classmethod
     def for_engine(
@@ -64,15 +94,14 @@ class StepTimeModel:
             facts: the model.
             gpu: the accelerator.
             config: engine settings (parallelism, types, CUDA graphs).
-            efficiency: shares to use instead of the GPU generation's (calibration).
+            efficiency: laws to use instead of the GPU generation's (calibration).
 
         Raises:
             RecommenderError: parallelism that the model cannot be divided by.
         """
         check_division(facts, config)
         loaded = facts.as_loaded(config.dtype, config.quantization)
-        share = efficiency or efficiency_of(gpu.architecture)
-        return _assembled(loaded, gpu, config, share)
+        return _assembled(loaded, gpu, config, efficiency or efficiency_of(gpu.architecture))
 
     def seconds(self, load: StepLoad) -> float:
         """Seconds of one step with this load."""
@@ -96,114 +125,176 @@ class StepTimeModel:
         stages = self.stages
         prefill, decode = prefill / stages, decode / stages
         tokens = prefill + decode
-        time = self.fixed + (self.per_sequence + self.state_per_sequence) * decode + self.per_token * tokens
         if tokens <= 0:
-            return time * stages
-        compute = self.dense_compute * tokens
-        time += _roofline(compute, self.dense_memory)
-        if self.experts:
-            # Experts that at least one of the tokens is routed to.
-            memory = self.expert_memory * (1.0 - math.pow(1.0 - self.active / self.experts, tokens**self.routing))
-            compute = self.expert_compute * tokens
-            time += _roofline(compute, memory)
+            return self.fixed * stages
+        time = self.fixed + self.per_sequence * decode + self.per_token * tokens + self.products_seconds(tokens)
         rows = decode if sampled is None else sampled / stages
         if rows:
-            time += max(self.head_memory, self.head_compute * rows)
-        for memory, pair, limit in self.readers:
-            time += decode * memory * (context if context < limit else limit)
-            time += prefill * pair * (reach if reach < limit else limit)
+            compute = self.head_compute * rows
+            time += compute if compute > self.head_memory else self.head_memory
+        if decode:
+            time += self.decode_launch
+        if prefill:
+            time += self.prefill_launch + self.prefill_token * prefill
+        for reader in self.readers:
+            limit = reader.limit
+            if decode:
+                seen = context if context < limit else limit
+                time += decode * (reader.memory * seen + reader.unit) + reader.chain * math.log2(
+                    1.0 + seen / CHAIN_TOKENS
+                )
+            if prefill:
+                seen = reach if reach < limit else limit
+                time += (prefill * reader.pair + reader.length) * seen
         return time * stages
 
+    def products_seconds(self, tokens: float) -> float:
+        """Seconds of the layers' products, dense and experts', with this many tokens on one stage."""
+        if tokens <= 1.0:
+            return self.curve[0][1]
+        # 2^(i/2) <= tokens: frexp gives tokens = mantissa 2^exponent with the mantissa from a half to one.
+        mantissa, exponent = math.frexp(tokens)
+        index = 2 * exponent - (2 if mantissa < _HALF_OCTAVE else 1)
+        if index >= len(self.curve):
+            index = len(self.curve) - 1
+        start, seconds, slope = self.curve[index]
+        return seconds + slope * (tokens - start)
 
-def _roofline(compute: float, memory: float) -> float:
-    """Seconds of work that needs both arithmetic and memory."""
-    return math.pow(compute**ROOFLINE_SHARPNESS + memory**ROOFLINE_SHARPNESS, 1 / ROOFLINE_SHARPNESS)
 
-
-def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, share: Efficiency) -> StepTimeModel:
-    tensor, stages = config.tensor_parallel_size, config.pipeline_parallel_size
-    expert_ranks = tensor * config.data_parallel_size if config.expert_parallel else 1
-    bandwidth = gpu.memory_bandwidth * share.weight_bandwidth
-    flops16 = gpu.flops_16bit * share.matmul
-    compute_type = facts.quantization.compute if facts.quantization else "16bit"
-    quantized = gpu.flops(compute_type)
-    dense_bytes = dense_time = expert_bytes = expert_time = 0.0
-    experts = active = 0.0
-    for layer, count in facts.layer_counts:
-        for weight in layer.weights:
-            held = weight.elements * weight.share(tensor, expert_ranks) * count / stages
-            if weight.split is Split.EXPERTS:
-                experts, active = float(weight.copies), weight.active
-                rate = quantized * share.expert_matmul if weight.bits < 16 else gpu.flops_16bit * EXPERT_MATMUL_16BIT
-                expert_bytes += held * weight.bits / 8
-                expert_time += 2 * held * weight.active / weight.copies / rate
-            elif weight.linear:
-                dense_bytes += held * weight.bits / 8
-                dense_time += 2 * held / (quantized * share.matmul_quantized if weight.bits < 16 else flops16)
-    head = facts.head or facts.embedding
-    head_elements = head.elements * head.share(tensor) / stages
+def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency) -> StepTimeModel:
+    stages = config.pipeline_parallel_size
+    kernels, serving = efficiency.kernels, efficiency.serving
+    bandwidth = gpu.memory_bandwidth
     layers = len(facts.layers) / stages
-    expert_layers = sum(count for layer, count in facts.layer_counts if layer.top_k) / stages
-    moved = share.token_traffic * facts.hidden_size * facts.dtype_bytes * layers / bandwidth
-    collective, per_token_collective = _collective(facts, gpu, config, share, layers)
+    collective, per_token_collective = _collective(facts, gpu, config, efficiency, layers)
+    curve = _curve(facts, gpu, config, efficiency)
+    fp8 = kv_bytes_per_element(facts, config.kv_cache_dtype) < 2
+    decode, prefill = (kernels.decode_fp8, kernels.prefill_fp8) if fp8 else (kernels.decode, kernels.prefill)
+    attending = [(layer, count) for layer, count in facts.layer_counts if layer.query_heads]
+    attention = sum(count for _, count in attending) / stages
+    latent = sum(count for layer, count in attending if _is_latent(layer)) / stages
+    outputs = sum(layer.query_heads * layer.output_dim * count for layer, count in attending) / stages
+    tensor, scale = config.tensor_parallel_size, serving.kernel_time
+    head_memory, head_compute = _head(facts, gpu, config, efficiency)
+    eager = EAGER_LAYER_PENALTY if config.enforce_eager else 1.0
+    host = serving.exposed if config.version >= ASYNCHRONOUS else 1.0
     return StepTimeModel(
         stages=stages,
-        fixed=share.step_latency / stages
-        + (layers * share.layer_latency + expert_layers * share.expert_latency)
-        * (EAGER_LAYER_PENALTY if config.enforce_eager else 1.0)
+        fixed=host * serving.step / stages
+        + layers * serving.layer * eager
         + collective
         + (STAGE_HANDOVER if stages > 1 else 0.0),
-        per_sequence=share.sequence_latency,
-        per_token=moved + per_token_collective,
-        dense_memory=dense_bytes / bandwidth,
-        dense_compute=dense_time,
-        expert_memory=expert_bytes / (gpu.memory_bandwidth * share.expert_bandwidth),
-        expert_compute=expert_time,
-        experts=experts,
-        active=active,
-        routing=share.routing,
-        head_memory=head_elements * head.bits / 8 / bandwidth,
-        head_compute=2 * head_elements / flops16,
-        state_per_sequence=_state_bytes(facts, tensor) / stages / bandwidth,
-        readers=_readers(facts, gpu, config, share),
+        per_sequence=host * serving.sequence + _state_bytes(facts, tensor) / stages / (bandwidth * decode.bandwidth),
+        per_token=serving.traffic * facts.hidden_size * facts.dtype_bytes * layers / bandwidth + per_token_collective,
+        weights=curve[0][1],
+        curve=curve,
+        decode_launch=scale * ((attention - latent) * decode.launch + latent * kernels.latent_decode.launch),
+        prefill_launch=scale * attention * prefill.launch,
+        prefill_token=scale * prefill.traffic * 2 * 2 * outputs / tensor / bandwidth,
+        head_memory=scale * head_memory,
+        head_compute=scale * head_compute,
+        readers=_readers(facts, gpu, config, efficiency),
+    )
+
+
+def _curve(
+    facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency
+) -> tuple[tuple[float, float, float], ...]:
+    """(tokens, seconds of the products, more seconds per token) at every point of the grid."""
+    kernels, scale = efficiency.kernels, efficiency.serving.kernel_time
+    products, mixtures = products_of(facts, gpu, config), mixtures_of(facts, gpu, config)
+    tokens = [2 ** (point / 2) for point in range(GRID_POINTS)]
+    seconds = [
+        scale
+        * (
+            products_seconds(rows, products, gpu, kernels.matmul)
+            + (experts_seconds(rows, mixtures, gpu, kernels) if mixtures else 0.0)
+        )
+        for rows in tokens
+    ]
+    slopes = [
+        (after - before) / (more - rows)
+        for rows, more, before, after in zip(tokens, tokens[1:], seconds, seconds[1:], strict=False)
+    ]
+    return tuple(zip(tokens, seconds, [*slopes, slopes[-1]], strict=True))
+
+
+def _head(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency) -> tuple[float, float]:
+    """(seconds to read the LM head, seconds per sampled sequence to multiply with it); 16-bit, on the last stage."""
+    law = law_of(efficiency.kernels.matmul, "16bit")
+    head = facts.head or facts.embedding
+    elements = head.elements * head.share(config.tensor_parallel_size) / config.pipeline_parallel_size
+    return (
+        elements * head.bits / 8 / (gpu.memory_bandwidth * law.bandwidth) + law.launch,
+        2 * elements / (gpu.flops_16bit * law.compute),
     )
 
 
 def _collective(
-    facts: ModelFacts, gpu: Accelerator, config: EngineConfig, share: Efficiency, layers: float
+    facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency, layers: float
 ) -> tuple[float, float]:
-    """(seconds per step, seconds per token) of two all-reduces per layer.
+    """(seconds per step, seconds per token) of collectives; beyond the link domain they go over PCIe.
 
-    A ring moves 2 (n - 1) / n of the message over each GPU's link; beyond the link domain it goes over PCIe.
+    Tensor parallelism does two all-reduces per layer. Data-parallel ranks that share experts gather all their tokens
+    before the experts and scatter the sums after them, which together move as much as an all-reduce of all tokens.
     """
-    tensor = config.tensor_parallel_size
-    if tensor == 1:
-        return 0.0, 0.0
-    inside = tensor <= max(gpu.link_domain, 1) and gpu.link_domain > 1
-    link = (gpu.link_bandwidth if inside else min(gpu.link_bandwidth, gpu.pcie_bandwidth)) * share.link
+    tensor, ranks = config.tensor_parallel_size, config.data_parallel_size
+    law, scale = efficiency.kernels.collective, efficiency.serving.collective
     message = facts.hidden_size * facts.dtype_bytes
-    return 2 * layers * share.collective_latency, 2 * layers * message * 2 * (tensor - 1) / tensor / link
+    fixed = per_token = 0.0
+    if tensor > 1:
+        fixed += 2 * layers * law.fixed(tensor)
+        per_token += 2 * layers * message * law.per_byte(tensor, _link(gpu, tensor))
+    if config.expert_parallel and ranks > 1:
+        mixed = sum(count for layer, count in facts.layer_counts if layer.top_k) / config.pipeline_parallel_size
+        fixed += 2 * mixed * law.fixed(ranks)
+        per_token += mixed * message * ranks * law.per_byte(ranks, _link(gpu, ranks * tensor))
+    return scale * fixed, scale * per_token
 
 
-def _readers(
-    facts: ModelFacts, gpu: Accelerator, config: EngineConfig, share: Efficiency
-) -> tuple[tuple[float, float, float], ...]:
-    """(seconds per cached token read, seconds per attention pair, window) by window length."""
+def _link(gpu: Accelerator, ranks: int) -> float:
+    """Bytes/s between GPUs of a group of this many."""
+    inside = ranks <= gpu.link_domain and gpu.link_domain > 1
+    return gpu.link_bandwidth if inside else min(gpu.link_bandwidth, gpu.pcie_bandwidth)
+
+
+def _is_latent(layer: Layer) -> bool:
+    return isinstance(layer.cache, TokenCache) and layer.cache.kind == "mla"
+
+
+def _readers(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency) -> tuple[Reader, ...]:
+    """Attention by window length."""
     tensor, stages = config.tensor_parallel_size, config.pipeline_parallel_size
+    kernels, scale = efficiency.kernels, efficiency.serving.kernel_time
     element = kv_bytes_per_element(facts, config.kv_cache_dtype)
+    prefill = kernels.prefill_fp8 if element < 2 else kernels.prefill
     found: dict[float, list[float]] = {}
     for layer, count in facts.layer_counts:
         if not layer.query_heads:
             continue
         limit = float(layer.attention_limit) if layer.attention_limit else float("inf")
-        entry = found.setdefault(limit, [0.0, 0.0])
+        entry = found.setdefault(limit, [0.0] * 5)
+        decode = kernels.decode_fp8 if element < 2 else kernels.decode
+        if _is_latent(layer):
+            decode = kernels.latent_decode
+        share = scale * count / stages
         cache = layer.cache
         if isinstance(cache, TokenCache):
             stored = cache.elements_per_token(tensor) * element + cache.extra_bytes
-            entry[0] += stored * count / stages / (gpu.memory_bandwidth * share.kv_bandwidth)
+            memory = stored / (gpu.memory_bandwidth * decode.bandwidth)
+            heads = 1 if _is_latent(layer) else max(1, cache.kv_heads // tensor)
+            entry[1] += share * decode.unit * heads
+            if _is_latent(layer):
+                # Absorbed attention multiplies every head with the latent: key and value products.
+                pairs = 2 * layer.query_heads / tensor * 2 * cache.key_dim
+                memory = max(memory, pairs / (gpu.flops_16bit * decode.compute))
+            entry[0] += share * memory
+        entry[2] += share * decode.chain
         pairs = 2 * layer.query_heads / tensor * (layer.query_dim + layer.output_dim)
-        entry[1] += pairs * count / stages / (gpu.flops_16bit * share.attention)
-    return tuple((memory, pair, limit) for limit, (memory, pair) in found.items())
+        entry[3] += share * pairs / (gpu.flops_16bit * prefill.compute)
+        # A prompt's mean reach is half its length.
+        entry[4] += share * prefill.length * 2
+    return tuple(Reader(limit, *values) for limit, values in found.items())
 
 
 def _state_bytes(facts: ModelFacts, tensor: int) -> float:
