@@ -15,6 +15,9 @@ from plimsoll_recommender.prediction import Latency, Prediction, Throughput
 from plimsoll_recommender.recommendation import Alternative, Cost, FieldReason, Limits, Recommendation
 from plimsoll_recommender.search.recommend import recommend
 from plimsoll_recommender.step_load import StepLoad
+from plimsoll_recommender.tasks.clusters import task_clusters
+from plimsoll_recommender.tasks.model import Task, TaskModel
+from plimsoll_recommender.tasks.request import ObservedRequest
 from plimsoll_recommender.traffic import Objectives, Workload
 
 __all__ = [
@@ -32,12 +35,15 @@ __all__ = [
     "ModelFacts",
     "Objectives",
     "Observation",
+    "ObservedRequest",
     "Prediction",
     "Recommendation",
     "RecommenderError",
     "ResolvedConfig",
     "StepLoad",
     "StepTimeModel",
+    "Task",
+    "TaskModel",
     "Throughput",
     "UnknownAcceleratorError",
     "UnknownModelError",
@@ -49,4 +55,5 @@ __all__ = [
     "observe",
     "predict",
     "recommend",
+    "task_clusters",
 ]

@@ -1,0 +1,130 @@
+"""max_tokens by task against one for all: what is cut off later, and what is reserved."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.figures import Context, Figure
+from plimsoll_recommender import EngineConfig, ModelFacts, ObservedRequest, Task, accelerator, task_clusters
+
+QUANTILES: Final = (0.95, 0.99)
+
+COVERAGE_POINTS: Final = 1.0
+"""Most that the share of later requests that is not cut off may differ from the asked one, in points."""
+
+FLEETS: Final = ("m-large", "m-mid")
+DRAWN: Final = 12_000
+"""Requests drawn from each half of a fleet's statistics."""
+
+
+def azure(data: Path, *names: str) -> NDArray[Any]:
+    """(input, output) tokens of the Azure traces of 2023 merged by time, shape (n, 2)."""
+    rows = []
+    for name in names:
+        path = data / "traces" / "azure2023" / f"AzureLLMInferenceTrace_{name}.csv"
+        with path.open(encoding="utf-8") as stream:
+            rows += [
+                (row["TIMESTAMP"], int(row["ContextTokens"]), int(row["GeneratedTokens"]))
+                for row in csv.DictReader(stream)
+            ]
+    return np.array([lengths for _, *lengths in sorted(rows)])
+
+
+def servegen(data: Path, fleet: str, seed: int) -> NDArray[Any]:
+    """Requests drawn from a fleet's statistics per client and window, by time, shape (n, 2).
+
+    The statistics give mean, median, p90 and p99 of both lengths of a client in six hours; a length is drawn by
+    interpolating its logarithm between them (from half the median below, to 1.3 times p99 above), and input and output
+    of one request are drawn apart.
+    """
+    rows = list(_windows(data / "traces" / "servegen" / f"lenstats_language_{fleet}.csv.gz"))
+    random = np.random.default_rng(seed)
+    middle = np.median([row[0] for row in rows])
+    halves = []
+    for half in ([row for row in rows if row[0] < middle], [row for row in rows if row[0] >= middle]):
+        rates = np.array([row[1] for row in half])
+        drawn = random.choice(len(half), DRAWN, p=rates / rates.sum())
+        halves.append(np.array([[_length(random, half[place][2]), _length(random, half[place][3])] for place in drawn]))
+    return np.concatenate(halves)
+
+
+def _windows(path: Path) -> Iterator[tuple[float, float, list[float], list[float]]]:
+    """(start, requests/s, quantiles of the input, quantiles of the output) of each client's window."""
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
+        next(stream)
+        for line in stream:
+            cells = line.strip().split(",")
+            start, rate = float(cells[1]), float(cells[2])
+            found = {}
+            for place in range(3, len(cells) - 4, 5):
+                found[cells[place]] = [float(value) for value in cells[place + 2 : place + 5]]
+            if rate > 0 and {"input_tokens", "output_tokens"} <= found.keys():
+                yield start, rate, found["input_tokens"], found["output_tokens"]
+
+
+def _length(random: np.random.Generator, quantiles: list[float]) -> int:
+    median, p90, p99 = (max(value, 1.0) for value in quantiles)
+    logs = np.log([max(0.5 * median, 1.0), median, p90, p99, 1.3 * p99])
+    return max(1, round(float(np.exp(np.interp(random.random(), [0, 0.5, 0.9, 0.99, 1], logs)))))
+
+
+def figures_of(name: str, lengths: NDArray[Any], quantile: float) -> list[Figure]:
+    """Coverage of the later half and what is reserved, tasks found in the earlier half."""
+    early, late = lengths[: len(lengths) // 2], lengths[len(lengths) // 2 :]
+    model = task_clusters([ObservedRequest(*map(int, row)) for row in early], quantile=quantile)
+    asked = model.max_tokens(late[:, 0])
+    one = model.whole.max_tokens
+    covered = float((late[:, 1] <= asked).mean()) * 100
+    alone = float((late[:, 1] <= one).mean()) * 100
+    of_output = (1 - asked.mean() / one) * 100
+    of_kv = (1 - (asked + late[:, 0]).mean() / (one + late[:, 0]).mean()) * 100
+    detail = f"{len(early)} requests, then {len(late)}; {model.reason or f'{len(model.tasks)} tasks'}"
+    what = f"{name}, {quantile:.0%}"
+    return [
+        Figure(f"{what}: coverage of later requests, points off", abs(covered - quantile * 100), "points",
+               COVERAGE_POINTS, "<=", f"{covered:.2f} % covered; one max_tokens covers {alone:.2f} %"),
+        Figure(f"{what}: output tokens reserved, saved", of_output, "%", 0.0, ">=", detail),
+        Figure(f"{what}: KV tokens reserved, saved", of_kv, "%", 0.0, ">=",
+               f"mean {(asked + late[:, 0]).mean():.0f} against {(one + late[:, 0]).mean():.0f} tokens a request"),
+    ]  # fmt: skip
+
+
+def gib_figures(lengths: NDArray[Any]) -> list[Figure]:
+    """KV cache that a request of each task reserves on one H100 with Llama-3.1-8B."""
+    model = task_clusters([ObservedRequest(*map(int, row)) for row in lengths], quantile=0.95)
+    facts, gpu = ModelFacts.load("meta-llama/Llama-3.1-8B-Instruct"), accelerator("H100")
+
+    def gib(task: Task) -> float:
+        return task.reserved_gib(facts, gpu, EngineConfig())
+
+    mean = sum(task.share * gib(task) for task in model.tasks)
+    detail = "Llama-3.1-8B on H100; tasks " + ", ".join(
+        f"{task.share:.0%} {task.max_tokens} tokens {gib(task):.2f} GiB" for task in model.tasks
+    )
+    return [Figure("KV cache reserved per request by task, mean", mean, "GiB", gib(model.whole), "<=", detail)]
+
+
+def run(context: Context) -> list[Figure]:
+    """Tasks on the Azure traces and on two fleets of ServeGen."""
+    if context.data is None:
+        context.skipped.append("tasks of traces: give --data")
+        return []
+    traces = {
+        "Azure chat": azure(context.data, "conv"),
+        "Azure code": azure(context.data, "code"),
+        "Azure chat and code": azure(context.data, "conv", "code"),
+    }
+    for fleet in FLEETS:
+        traces[f"ServeGen {fleet}"] = servegen(context.data, fleet, context.seed)
+    quantiles = QUANTILES[:1] if context.quick else QUANTILES
+    figures = [
+        figure for name, lengths in traces.items() for share in quantiles for figure in figures_of(name, lengths, share)
+    ]
+    return figures + gib_figures(traces["Azure chat and code"])
