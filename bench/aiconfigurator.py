@@ -1,0 +1,195 @@
+"""Side by side with aiconfigurator 0.12: predicted TPOT and TTFT on the measured vLLM runs that both can answer.
+
+aiconfigurator answers from kernel latencies measured on the same kinds of machine as these runs, and its authors
+published the runs; ours come from fits that left the run's model out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench import recommender_latency
+from bench.figures import Context, Figure
+from bench.recommender_latency import Run
+from plimsoll_recommender import predict
+from plimsoll_runtime.vllm_environment import VllmUnavailableError, cache_directory, find_uv
+
+REQUIREMENT: Final = "aiconfigurator==0.12.0"
+"""What is compared with; its database comes with it (about 200 MB)."""
+
+PYTHON_VERSION: Final = "3.11"
+
+SCRIPT: Final = Path(__file__).parent / "scripts" / "aiconfigurator_estimates.py"
+
+TIME_LIMIT: Final = 1200.0
+"""Seconds for all estimates together: the first of a model reads its tables, later ones take about a second."""
+
+QUICK_ROWS: Final = 12
+"""Rows of the quick version."""
+
+
+class NotInstalledError(Exception):
+    """aiconfigurator cannot be had. Its text is one line a person can act on."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """aiconfigurator's estimate of a run: seconds, and how long it took."""
+
+    ttft: float
+    tpot: float
+    seconds: float
+    database: str
+
+
+def environment() -> Path:
+    """The interpreter of aiconfigurator's own environment in Plimsoll's cache, made now when it is not there.
+
+    Raises:
+        NotInstalledError: no uv, or a package that cannot be installed.
+    """
+    root = cache_directory(os.environ) / "environments" / REQUIREMENT.replace("==", "-")
+    python, marker = root / "bin" / "python", root / ".complete"
+    if marker.is_file():
+        return python
+    try:
+        uv = str(find_uv(os.environ))
+    except VllmUnavailableError as error:
+        raise NotInstalledError(str(error)) from error
+    print(f"  installing {REQUIREMENT} into {root} (0.7 GB on disk, done once)", file=sys.stderr, flush=True)
+    for command in (
+        [uv, "venv", "--quiet", "--no-project", "--clear", "--python", PYTHON_VERSION, str(root)],
+        [uv, "pip", "install", "--quiet", "--python", str(python), REQUIREMENT],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = " | ".join(done.stderr.strip().splitlines()[-2:])
+            raise NotInstalledError(f"{REQUIREMENT} cannot be installed: {said}")
+    marker.write_text(f"{REQUIREMENT}\n")
+    return python
+
+
+def query(run: Run) -> dict[str, Any]:
+    """A run as aiconfigurator is asked for it: the requests in flight are its batch size."""
+    tensor = run.config.tensor_parallel_size
+    experts = any(layer.top_k for layer in run.facts.layers)
+    placed = (1, tensor) if run.config.expert_parallel else (tensor, 1)
+    return {
+        "model_path": run.model,
+        "system_name": run.system,
+        "isl": int(run.workload.input_tokens),
+        "osl": int(run.workload.output_tokens),
+        "batch_size": int(run.workload.concurrency or 1),
+        "tp_size": tensor,
+        **({"moe_tp_size": placed[0], "moe_ep_size": placed[1]} if experts else {}),
+    }
+
+
+def estimates(python: Path, runs: Sequence[Run], skipped: list[str]) -> list[Answer | None]:
+    """aiconfigurator's answer to each run, None where it has none; the reasons go to `skipped`.
+
+    Raises:
+        NotInstalledError: it crashed, or did not answer in time.
+    """
+    print(f"  {REQUIREMENT} estimates {len(runs)} runs", file=sys.stderr, flush=True)
+    try:
+        done = subprocess.run(
+            [str(python), str(SCRIPT)],
+            input=json.dumps([query(run) for run in runs]),
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotInstalledError(f"{REQUIREMENT} did not answer within {TIME_LIMIT:.0f} s") from error
+    if done.returncode:
+        raise NotInstalledError(f"{REQUIREMENT} failed: {' | '.join(done.stderr.strip().splitlines()[-2:])}")
+    answers = json.loads(done.stdout)
+    reasons = Counter(item["error"].partition(" at /")[0] for item in answers if "error" in item)
+    skipped += [f"{count} runs that aiconfigurator cannot answer: {reason}" for reason, count in reasons.items()]
+    return [None if "error" in item else Answer(**item) for item in answers]
+
+
+def errors(runs: Sequence[Run], answers: Sequence[Answer]) -> tuple[list[float], list[float]]:
+    """aiconfigurator's absolute errors of TPOT, and of TTFT where no request waits for a slot; per cent."""
+    tpot = [abs(answer.tpot / run.tpot - 1) * 100 for run, answer in zip(runs, answers, strict=True)]
+    ttft = [
+        abs(answer.ttft / run.ttft - 1) * 100
+        for run, answer in zip(runs, answers, strict=True)
+        if run.residuals(None)[1] is not None
+    ]
+    return tpot, ttft
+
+
+def shipped(runs: Sequence[Run]) -> tuple[list[float], list[float]]:
+    """Our absolute errors of TPOT and TTFT as shipped, per cent."""
+    found = [run.residuals(None) for run in runs]
+    return [abs(math.expm1(a)) * 100 for a, _ in found], [abs(math.expm1(b)) * 100 for _, b in found if b is not None]
+
+
+def time_per_prediction(runs: Sequence[Run]) -> float:
+    """Median seconds of a whole prediction of ours: memory ledger, step times, load line, latencies."""
+    times = []
+    for run in runs:
+        began = time.perf_counter()
+        predict(run.facts, run.gpu, run.config, run.workload)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def _figures(name: str, tpot: Sequence[float], ttft: Sequence[float], detail: str) -> list[Figure]:
+    return [
+        Figure(f"{what}, {name}, median error", statistics.median(values), "%", None, "<=", f"{len(values)} runs{said}")
+        for what, values, said in (("TPOT", tpot, f"; {detail}"), ("TTFT", ttft, ""))
+        if values
+    ]
+
+
+def run(context: Context) -> list[Figure]:
+    """Median errors of both on the same runs, and the time of a prediction."""
+    if context.data is None:
+        context.skipped.append("side by side with aiconfigurator: give --data")
+        return []
+    runs = recommender_latency.measured_runs(context.data, context.skipped)
+    if context.quick:
+        runs = runs[:: max(1, len(runs) // QUICK_ROWS)]
+    try:
+        answers = estimates(environment(), runs, context.skipped)
+    except NotInstalledError as error:
+        context.skipped.append(f"side by side with aiconfigurator: {error}")
+        return []
+    both = [(run, answer) for run, answer in zip(runs, answers, strict=True) if answer is not None]
+    if not both:
+        return []
+    runs, known = [run for run, _ in both], [answer for _, answer in both]
+    database = ", ".join(sorted({answer.database for answer in known}))
+    figures = _figures("aiconfigurator 0.12", *errors(runs, known), f"its database of vLLM {database}, same machines")
+    tpot, ttft = shipped(runs)
+    if context.quick:
+        context.skipped.append("held-out fits: left out of the quick version")
+    else:
+        tpots, ttfts, lines = recommender_latency.held_out(
+            runs, lambda item: item.facts.architecture, same_gpu=True, thin=2
+        )
+        figures += _figures("Plimsoll, model left out of the fit", tpots, ttfts, ", ".join(lines))
+    figures += _figures("Plimsoll as shipped", tpot, ttft, "fitted on these runs among others")
+    times = [answer.seconds for answer in known]
+    detail = f"median of {len(times)}; all {sum(times):.0f} s, the first of a model reads its tables"
+    return [
+        *figures,
+        Figure("time per prediction, aiconfigurator 0.12", statistics.median(times), "s", None, "<=", detail),
+        Figure("time per prediction, Plimsoll", time_per_prediction(runs), "s", None, "<=", f"median of {len(runs)}"),
+    ]
