@@ -174,6 +174,7 @@ class KubeClient:
         on_request: RequestObserver | None = None,
         timeout: float = 10.0,
         deadline: float = 30.0,
+        context: str | None = None,
     ) -> Self:
         """A client for the cluster of a kubeconfig, of `$KUBECONFIG` or of the pod's service account.
 
@@ -183,11 +184,16 @@ class KubeClient:
             on_request: called after every request with verb, HTTP status (0: no answer) and seconds.
             timeout: seconds that one request may take.
             deadline: seconds until a call that is answered with 429, 5xx or nothing is given up.
+            context: of the kubeconfig; None is its current one.
 
         Raises:
             NoClusterError: there is nothing to connect to.
         """
-        return cls(await Transport.open(kubeconfig, user_agent, on_request, timeout=timeout, deadline=deadline))
+        return cls(
+            await Transport.open(
+                kubeconfig, user_agent, on_request, timeout=timeout, deadline=deadline, context=context
+            )
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -24,11 +24,12 @@ class NoClusterError(Exception):
     """There is no kubeconfig and no service account: one line that says what to set."""
 
 
-async def load_configuration(kubeconfig: Path | None) -> Configuration:
+async def load_configuration(kubeconfig: Path | None, context: str | None = None) -> Configuration:
     """The connection settings of a kubeconfig file, `$KUBECONFIG` or, inside a pod, its service account.
 
     Args:
         kubeconfig: the file; None looks at `$KUBECONFIG` and then at the service account.
+        context: of the kubeconfig; None is its current one.
 
     Raises:
         NoClusterError: the file cannot be used, or there is nothing to use.
@@ -38,7 +39,9 @@ async def load_configuration(kubeconfig: Path | None) -> Configuration:
     chosen = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or _default_file()
     try:
         if chosen:
-            await config.load_kube_config(config_file=chosen, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=chosen, context=context, client_configuration=configuration, persist_config=False
+            )
         else:
             _use_service_account(configuration)
     except (config.ConfigException, OSError) as error:
@@ -47,6 +50,26 @@ async def load_configuration(kubeconfig: Path | None) -> Configuration:
     if (urlsplit(configuration.host).hostname or "").startswith(("127.", "localhost", "::1")):
         configuration.client_session_kwargs = {"trust_env": False}  # a proxy cannot reach this machine's loopback
     return configuration
+
+
+def current_namespace(kubeconfig: Path | None, context: str | None = None) -> str:
+    """The namespace that a kubeconfig's context names, as kubectl takes it; `default` where it names none.
+
+    Raises:
+        NoClusterError: the file cannot be read, or has no such context.
+    """
+    chosen = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or _default_file()
+    if not chosen:
+        return "default"
+    try:
+        contexts, current = config.list_kube_config_contexts(config_file=chosen)  # type: ignore[no-untyped-call]
+    except (config.ConfigException, OSError) as error:
+        raise NoClusterError(f"cannot use kubeconfig {chosen}: {error}") from error
+    named = {item["name"]: item for item in contexts}
+    if context is not None and context not in named:
+        raise NoClusterError(f"kubeconfig {chosen} has no context {context!r}: it has {', '.join(sorted(named))}")
+    wanted = current if context is None else named[context]
+    return str(wanted["context"].get("namespace") or "default")
 
 
 def _use_service_account(configuration: Configuration) -> None:

@@ -47,9 +47,11 @@ class Transport:
         *,
         timeout: float,
         deadline: float,
+        context: str | None = None,
     ) -> None:
         self._api = api
         self._kubeconfig = kubeconfig
+        self._context = context
         self._on_request = on_request or (lambda verb, status, seconds: None)
         self._timeout = timeout
         self._deadline = deadline
@@ -63,11 +65,12 @@ class Transport:
         *,
         timeout: float,
         deadline: float,
+        context: str | None = None,
     ) -> Self:
         """A transport for the cluster that `plimsoll_kube.connection` finds; nothing is sent yet."""
-        api = ApiClient(await load_configuration(kubeconfig))
+        api = ApiClient(await load_configuration(kubeconfig, context))
         api.user_agent = user_agent
-        return cls(api, kubeconfig, on_request, timeout=timeout, deadline=deadline)
+        return cls(api, kubeconfig, on_request, timeout=timeout, deadline=deadline, context=context)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -176,7 +179,7 @@ class Transport:
 
     async def _refresh_credentials(self) -> None:
         """Read the kubeconfig or the service account's token again: tokens are replaced while a process runs."""
-        fresh = await load_configuration(self._kubeconfig)
+        fresh = await load_configuration(self._kubeconfig, self._context)
         self._api.configuration.api_key = fresh.api_key
 
 

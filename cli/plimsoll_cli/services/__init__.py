@@ -1,0 +1,1 @@
+"""LLMServices of a cluster as a person wants to see them: `status`, `explain` and `top`."""
