@@ -23,6 +23,17 @@ FLOAT32_STATES: Final = ("nemotron_h",)
 """Model types whose state vLLM keeps in float32 where config.json does not say."""
 
 
+SANDWICHED: Final = ("gemma2", "gemma3", "gemma4")
+"""Model types with a norm after attention and feed-forward as well as before."""
+
+NORMED_HEADS: Final = ("qwen3", "gemma3", "gemma4")
+"""Model types that normalise every head's query and key."""
+
+BIASED_QKV: Final = ("qwen2",)
+BIASED_ALL: Final = ("gpt_oss", "phi", "opt", "starcoder2")
+"""Model types whose attention has biases without saying so: of query, key and value, or of the output too."""
+
+
 @dataclass(frozen=True)
 class Attention:
     """One attention (or recurrent) block: weights, cache and the sizes of its attention product.
@@ -98,15 +109,31 @@ def grouped(
         Weight("self_attn.q_proj", query_heads * key * gate, hidden, fused="qkv_proj"),
         Weight("self_attn.k_proj", kv * key, hidden, Split.KV_HEADS, units=kv, fused="qkv_proj"),
         Weight("self_attn.o_proj", hidden, query_heads * value),
-        Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
     ]
     if not keys_are_values:
         weights.append(Weight("self_attn.v_proj", kv * value, hidden, Split.KV_HEADS, units=kv, fused="qkv_proj"))
+    vectors = _norms(config, hidden, key) + _biases(config, hidden, query_heads * key, kv * (key + value))
+    weights.append(Weight("input_layernorm", vectors, split=Split.REPLICATED, linear=False))
     kind = "full" if window is None else "chunked" if chunked else "sliding"
     sparse = config.section("sparse_attention_config") or {}
     indexer = int(sparse.get("index_head_dim") or 0)
     cache = TokenCache(kind, kv, key, value, window, extra_bytes=indexer)  # type: ignore[arg-type]
     return Attention(tuple(weights), cache, query_heads, key, value, window)
+
+
+def _norms(config: Fields, hidden: int, key: int) -> int:
+    """Elements of the norms of one layer: two of the hidden size, four in Gemma 2 and 3, and those of query and key."""
+    family = str(config.get("model_type") or "")
+    count = 4 if family.startswith(SANDWICHED) else 1 if family == "phi" else 2
+    return count * hidden + (2 * key if family.startswith(NORMED_HEADS) else 0) + (hidden if family == "phi" else 0)
+
+
+def _biases(config: Fields, hidden: int, queries: int, keys_and_values: int) -> int:
+    """Elements of the biases of attention: of query, key and value in Qwen 2, of the output too where stated."""
+    family = str(config.get("model_type") or "")
+    if family in BIASED_ALL or config.flag("attention_bias"):
+        return queries + keys_and_values + hidden
+    return queries + keys_and_values if family.startswith(BIASED_QKV) else 0
 
 
 def latent(config: Fields) -> Attention:
@@ -124,7 +151,7 @@ def latent(config: Fields) -> Attention:
         # vLLM keeps the two halves of kv_b_proj once more, unquantised, to absorb them into query and output.
         Weight("self_attn.absorbed", heads * (nope + value), rank, linear=False),
         Weight("self_attn.o_proj", hidden, heads * value),
-        Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
+        Weight("input_layernorm", 2 * hidden + rank + query_rank, split=Split.REPLICATED, linear=False),
     ]
     if query_rank:
         weights.append(Weight("self_attn.q_a_proj", query_rank, hidden, Split.REPLICATED))

@@ -16,6 +16,13 @@ _PLAIN_MODELS: Final = frozenset(
 """Model types whose feed-forward layers have two matrices whatever the activation is called."""
 
 
+_BIASED_MODELS: Final = frozenset({"phi", "gpt2", "opt", "gpt_bigcode", "starcoder2"})
+"""Model types whose feed-forward layers have biases."""
+
+_GATED_SHARED: Final = ("qwen2_moe", "qwen3_next", "qwen3_5")
+"""Model types in which a gate of one row weighs the shared expert."""
+
+
 def is_gated(config: Fields) -> bool:
     """Whether feed-forward layers have a gate beside up and down."""
     activation = str(config.get("mlp_hidden_act", "hidden_act", "activation_function") or "silu")
@@ -31,6 +38,8 @@ def dense(config: Fields, width: int, *, prefix: str = "mlp") -> tuple[Weight, .
     ]
     if is_gated(config):
         weights.append(Weight(f"{prefix}.gate_proj", width, hidden, fused=f"{prefix}.gate_up_proj"))
+    if str(config.get("model_type") or "") in _BIASED_MODELS:
+        weights.append(Weight(f"{prefix}.bias", width + hidden, split=Split.REPLICATED, linear=False))
     return tuple(weights)
 
 
@@ -84,12 +93,20 @@ def experts(config: Fields, *, prefix: str = "mlp") -> tuple[Weight, ...]:
     ]
     if gated:
         weights.append(Weight(f"{routed}.0.gate_proj", width, inner, Split.EXPERTS, count, active, fused="w13"))
+    if str(config.get("model_type") or "") == "gpt_oss":
+        # Biases of the router, of gate and up, and of down; attention sinks.
+        vectors = 2 * width + hidden
+        weights.append(Weight(f"{routed}.0.bias", vectors, 1, Split.EXPERTS, count, active, linear=False))
+        sinks = config.number("num_attention_heads")
+        weights.append(Weight(f"{prefix}.router_bias", count + sinks, split=Split.REPLICATED, linear=False))
     if inner != hidden:
         weights.append(Weight(f"{prefix}.fc1_latent_proj", inner, hidden, Split.REPLICATED))
         weights.append(Weight(f"{prefix}.fc2_latent_proj", hidden, inner, Split.REPLICATED))
     shared = _shared_width(config)
     if shared:
         weights.extend(dense(config, shared, prefix=f"{prefix}.shared_expert"))
+        if str(config.get("model_type") or "").startswith(_GATED_SHARED):
+            weights.append(Weight(f"{prefix}.shared_expert_gate", 1, hidden, Split.REPLICATED, linear=False))
     return tuple(weights)
 
 

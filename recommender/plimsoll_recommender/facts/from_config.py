@@ -99,6 +99,7 @@ def _facts(
         layers=layers,
         embedding=embedding,
         head=head,
+        final_norm=Weight("norm", _final_norm(fields), split=Split.REPLICATED, bits=plain, linear=False),
         vision=vision_weights(fields),
         rotary_bytes=_rotary_bytes(fields, DTYPE_BYTES[dtype]),
         quantization=quantization,
@@ -107,6 +108,12 @@ def _facts(
         draft_layers=_draft_layers(fields, plans, quantization, plain),
         approximate=approximated(architecture, str(fields.get("model_type") or "")),
     )
+
+
+def _final_norm(fields: Fields) -> int:
+    """Elements after the last layer: its norm, with a bias beside it and beside the head in Phi."""
+    hidden = fields.number("hidden_size", "n_embd", "d_model")
+    return 2 * hidden + fields.number("vocab_size") if str(fields.get("model_type") or "") == "phi" else hidden
 
 
 def _architecture(fields: Fields) -> str:
@@ -235,7 +242,7 @@ def _padded(layer: Layer, quantization: Quantization | None) -> Layer:
     """MXFP4 experts are padded to what their kernels multiply in."""
     if quantization is None or quantization.label != "mxfp4" or not layer.top_k:
         return layer
-    weights = (replace(w, padding=MXFP4_PADDING) if w.split is Split.EXPERTS else w for w in layer.weights)
+    weights = (replace(w, padding=MXFP4_PADDING) if w.split is Split.EXPERTS and w.linear else w for w in layer.weights)
     return replace(layer, weights=tuple(weights))
 
 

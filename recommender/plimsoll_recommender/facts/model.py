@@ -36,6 +36,7 @@ class ModelFacts:
         layers: its layers, in order; identical ones may be the same object.
         embedding: the token embedding.
         head: the LM head; None when it shares the embedding.
+        final_norm: what follows the last layer.
         vision: the image encoder's weights.
         rotary_bytes: bytes of the rotary tables that every GPU keeps.
         quantization: how linear layers are stored; None is unquantised.
@@ -56,6 +57,7 @@ class ModelFacts:
     layers: tuple[Layer, ...]
     embedding: Weight
     head: Weight | None
+    final_norm: Weight | None = None
     vision: tuple[Weight, ...] = ()
     rotary_bytes: int = 0
     quantization: Quantization | None = None
@@ -112,7 +114,7 @@ class ModelFacts:
     @cached_property
     def all_weights(self) -> tuple[Weight, ...]:
         """Every weight, in no order."""
-        ends = (self.embedding, *((self.head,) if self.head else ()))
+        ends = (self.embedding, *(weight for weight in (self.head, self.final_norm) if weight is not None))
         return (*ends, *self.vision, *(weight for layer in self.layers for weight in layer.weights))
 
     @cached_property
@@ -182,6 +184,7 @@ class ModelFacts:
             layers=tuple(known[layer] for layer in self.layers),
             embedding=end(self.embedding),
             head=end(self.head) if self.head else None,
+            final_norm=end(self.final_norm) if self.final_norm else None,
             vision=tuple(end(weight) for weight in self.vision),
             weight_bytes=None,
             checkpoint=None,

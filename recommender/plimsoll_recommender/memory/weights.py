@@ -74,6 +74,8 @@ def _described_stage_bytes(facts: ModelFacts, config: EngineConfig, stage: int) 
     if first:
         held += facts.embedding.bytes_per_gpu(tensor)
         held += vision_bytes(facts, config)
+    if last and facts.final_norm is not None:
+        held += facts.final_norm.bytes_per_gpu(tensor)
     if last and facts.head is not None:
         held += facts.head.bytes_per_gpu(tensor)
     elif last and not first:
