@@ -25,7 +25,7 @@ MAY = [
     ("operator", "create", "networking.k8s.io", "networkpolicies", "ml"),
     ("operator", "create", "monitoring.coreos.com", "podmonitors", "ml"),
     ("operator", "create", "", "persistentvolumeclaims", "ml"),
-    ("operator", "watch", "", "nodes", ""),
+    ("operator", "list", "", "nodes", ""),
     ("operator", "list", "", "pods", "ml"),
     ("operator", "get", "", "configmaps", "ml"),
     ("operator", "create", "", "events", "ml"),
