@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import Final
 
@@ -40,9 +41,22 @@ def engine_arguments(config: EngineConfig) -> list[str]:
         arguments.append("--enforce-eager")
     if config.max_loras:
         arguments += ["--enable-lora", f"--max-loras={config.max_loras}", f"--max-lora-rank={config.max_lora_rank}"]
+    if not config.enable_prefix_caching:
+        arguments.append("--no-enable-prefix-caching")
+    if config.mm_encoder_tp_mode != "weights":
+        arguments.append(f"--mm-encoder-tp-mode={config.mm_encoder_tp_mode}")
+    if config.num_speculative_tokens:
+        drafter = {"method": config.speculative_method} if config.speculative_method else {}
+        drafter_settings = {**drafter, "num_speculative_tokens": config.num_speculative_tokens}
+        arguments.append(f"--speculative-config={json.dumps(drafter_settings)}")
     return arguments
 
 
 def serve_command(model: str, config: EngineConfig) -> str:
     """The command that starts one replica, quoted for a shell."""
     return " \\\n  ".join([f"vllm serve {shlex.quote(model)}", *map(shlex.quote, engine_arguments(config))])
+
+
+def short_name(text: str) -> str:
+    """A text with accelerators named without their maker, where room is short."""
+    return text.replace("NVIDIA-", "").replace("AMD-", "")

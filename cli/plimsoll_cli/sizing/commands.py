@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sizing import options
 from plimsoll_cli.sizing.documents import as_text, memory_document, prediction_document, recommendation_document
+from plimsoll_cli.sizing.observed import corrections_of
 from plimsoll_cli.sizing.progress import sign_of_life
 from plimsoll_cli.sizing.questions import (
     config_of,
     device_of,
     facts_of,
+    model_of,
     objectives_of,
     question_of,
     with_weights,
     workload_of,
 )
 from plimsoll_cli.sizing.wording import INFEASIBLE, WRONG_INPUT, told_by_option
-from plimsoll_recommender import accelerator, memory_ledger
+from plimsoll_recommender import (
+    Accelerator,
+    EngineConfig,
+    MemoryLedger,
+    ModelFacts,
+    Objectives,
+    Prediction,
+    ResolvedConfig,
+    Workload,
+    accelerator,
+    memory_ledger,
+)
 from plimsoll_recommender import predict as predict_replica
 from plimsoll_recommender.explanation.question import Question
 from plimsoll_recommender.memory.defaults import resolve
+
+if TYPE_CHECKING:
+    from plimsoll_recommender.observation.corrections import Corrections
 
 CONTEXT = {"max_content_width": 110}
 
@@ -81,6 +97,7 @@ def _service_question(context: click.Context, given: dict[str, Any]) -> Question
 @options.model_options
 @options.one_gpu_option
 @options.engine_options
+@options.draft_option
 @options.output_options
 def memory(form: str, file: Path | None, **given: Any) -> None:
     """Show where every GiB of a GPU goes, and whether the engine would start.
@@ -92,17 +109,32 @@ def memory(form: str, file: Path | None, **given: Any) -> None:
         facts = facts_of(given)
         device = accelerator(given["gpu"])
         config = resolve(config_of(given), facts, device)
-        ledger = memory_ledger(
-            facts, device, config, weights_gib=given["weights_gib"], gpu_total_gib=given["gpu_total_gib"]
-        )
+        ledger, corrections = _ledger(facts, device, config, given)
     if form in ("json", "yaml"):
-        _put(as_text(memory_document(facts, device, config, ledger), form), file)
+        _put(as_text(memory_document(facts, device, config, ledger, corrections), form), file)
     else:
         from plimsoll_cli.sizing.terminal import ledger_view
 
-        _show(ledger_view(facts, device, config, ledger), file)
+        _show(ledger_view(facts, device, config, ledger, corrections), file)
     if not ledger.fits:
         raise CommandError(ledger.reason, INFEASIBLE)
+
+
+def _ledger(
+    facts: ModelFacts, device: Accelerator, config: ResolvedConfig, given: dict[str, Any]
+) -> tuple[MemoryLedger, Corrections | None]:
+    """The ledger, corrected by what was observed, and the corrections."""
+    measured = {name: given[name] for name in ("weights_gib", "gpu_total_gib")}
+    corrections = corrections_of(given["observed"], facts, [device], config)
+    draft = given["draft"]
+    if corrections is None:
+        drafter = model_of(draft, given["hub_token_env"]) if draft else None
+        return memory_ledger(facts, device, config, draft=drafter, **measured), None
+    if draft:
+        raise CommandError("--draft and --observed exclude each other: give --draft-weights-gib instead", WRONG_INPUT)
+    from plimsoll_recommender.observation.apply import corrected_ledger
+
+    return corrected_ledger(facts, device, config, corrections, **measured), corrections
 
 
 @click.command(context_settings=CONTEXT)
@@ -124,15 +156,31 @@ def predict(form: str, file: Path | None, **given: Any) -> None:
         config = config_of(given)
         workload, objectives = workload_of(given), objectives_of(given)
         facts = with_weights(facts, device, config, given["weights_gib"])
-        prediction = predict_replica(facts, device, config, workload, objectives)
+        corrections = corrections_of(given["observed"], facts, [device], config)
+        prediction = _prediction(facts, device, config, workload, objectives, corrections)
     if form in ("json", "yaml"):
         settings = resolve(config, facts, device)
-        document = prediction_document(facts, device, settings, workload, objectives, prediction)
+        document = prediction_document(facts, device, settings, workload, objectives, prediction, corrections)
         _put(as_text(document, form), file)
     else:
-        from plimsoll_cli.sizing.terminal import prediction_view
+        from plimsoll_cli.sizing.terminal import predicted_view
 
-        _show(prediction_view(prediction, objectives), file)
+        _show(predicted_view(facts, device, resolve(config, facts, device), prediction, objectives, corrections), file)
+
+
+def _prediction(
+    facts: ModelFacts,
+    device: Accelerator,
+    config: EngineConfig,
+    workload: Workload,
+    objectives: Objectives,
+    corrections: Corrections | None,
+) -> Prediction:
+    if corrections is None:
+        return predict_replica(facts, device, config, workload, objectives)
+    from plimsoll_recommender.observation.apply import corrected_predict
+
+    return corrected_predict(facts, device, config, workload, objectives, corrections)
 
 
 def _no_page(form: str) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plimsoll_cli.sizing.arguments import engine_arguments
 from plimsoll_recommender import (
@@ -22,15 +22,24 @@ from plimsoll_recommender import (
 from plimsoll_recommender.explanation.headline import headline
 from plimsoll_recommender.explanation.question import Question
 
+if TYPE_CHECKING:
+    from plimsoll_recommender.observation.corrections import Corrections
 
-def memory_document(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, ledger: MemoryLedger) -> dict[str, Any]:
+
+def memory_document(
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: EngineConfig,
+    ledger: MemoryLedger,
+    corrections: Corrections | None = None,
+) -> dict[str, Any]:
     """The answer of `plimsoll memory`: the ledger's fields beside what was asked."""
     return {
         "model": facts.name,
         "accelerator": gpu.product,
         "config": plain(config),
         **plain(ledger),
-        "unused_gib": plain(ledger.unused_gib),
+        **_observed(corrections),
     }
 
 
@@ -41,6 +50,7 @@ def prediction_document(
     workload: Workload,
     objectives: Objectives,
     prediction: Prediction,
+    corrections: Corrections | None = None,
 ) -> dict[str, Any]:
     """The answer of `plimsoll predict`: the prediction's fields beside what was asked."""
     return {
@@ -50,6 +60,7 @@ def prediction_document(
         "workload": plain(workload),
         "objectives": plain(objectives),
         **plain(prediction),
+        **_observed(corrections),
     }
 
 
@@ -60,6 +71,7 @@ def recommendation_document(question: Question, answer: Recommendation) -> dict[
         "headline": headline(answer, question.workload, question.objectives),
         **plain(answer),
         "engine_arguments": engine_arguments(answer.config),
+        **_observed(question.corrections),
         "asked": {
             "accelerators": [gpu.product for gpu in question.accelerators],
             "workload": plain(question.workload),
@@ -67,6 +79,13 @@ def recommendation_document(question: Question, answer: Recommendation) -> dict[
             "limits": plain(question.limits),
         },
     }
+
+
+def _observed(corrections: Corrections | None) -> dict[str, Any]:
+    """What --observed was held against: measured, predicted without it and corrected by it."""
+    if corrections is None:
+        return {}
+    return {"observed": [plain(row) for row in corrections.report()]}
 
 
 def as_text(document: dict[str, Any], form: str) -> str:
@@ -79,9 +98,11 @@ def as_text(document: dict[str, Any], form: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Plain lists and dictionaries, numbers to six figures, what is not finite as null; an accelerator by product."""
+    """Plain lists and dictionaries: numbers to six figures, not finite as null; accelerators and facts by name."""
     if isinstance(value, Accelerator):
         return value.product
+    if isinstance(value, ModelFacts):
+        return value.name
     if is_dataclass(value) and not isinstance(value, type):
         found = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         return found | ({"unused_gib": plain(value.unused_gib)} if isinstance(value, MemoryLedger) else {})

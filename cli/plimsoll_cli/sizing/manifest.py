@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from plimsoll_api.v1alpha1 import LLMServiceSpec, format_decimal, format_duration
 from plimsoll_api.v1alpha1.base import to_camel
 from plimsoll_cli.errors import CommandError
-from plimsoll_cli.sizing.wording import WRONG_INPUT, one_line
+from plimsoll_cli.sizing.wording import WRONG_INPUT, first_mistake
 from plimsoll_recommender import Limits, Objectives, Recommendation, Workload
 from plimsoll_recommender.engine_config import DEFAULT_ENGINE_VERSION
 from plimsoll_recommender.explanation.headline import headline
@@ -35,9 +35,7 @@ def manifest_of(question: Question, answer: Recommendation) -> str:
     try:
         LLMServiceSpec.model_validate(spec)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(["spec", *map(str, first["loc"])])
-        raise CommandError(f"--manifest: {field}: {one_line(first['msg'])}", WRONG_INPUT) from error
+        raise CommandError(f"--manifest: {first_mistake(error, 'spec')}", WRONG_INPUT) from error
     document = {
         "apiVersion": "plimsoll.dev/v1alpha1",
         "kind": "LLMService",

@@ -13,7 +13,13 @@ from typing import Any, Final, TypeVar
 import click
 
 from plimsoll_cli.sizing.parameters import COUNTED, DURATION, PER_NODE, PRICED
-from plimsoll_recommender.engine_config import DEFAULT_ENGINE_VERSION, DTYPES, KV_CACHE_DTYPES
+from plimsoll_recommender.engine_config import (
+    DEFAULT_ENGINE_VERSION,
+    DTYPES,
+    ENCODER_MODES,
+    KV_CACHE_DTYPES,
+    SPECULATIVE_METHODS,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -41,6 +47,9 @@ def model_options(command: Command) -> Command:
         click.option("--weight-bytes", type=int, help="Exact bytes of the checkpoint, instead of the estimate."),
         click.option("--weights-gib", type=float, help="Measured GiB of weights per GPU, instead of the estimate."),
         click.option("--gpu-total-gib", type=float, help="GiB that the driver reports, instead of the catalogue's."),
+        click.option(
+            "--observed", type=FILE, help="Start-up log or /metrics of a running engine, or corrections made from them."
+        ),
     )(command)
 
 
@@ -76,7 +85,14 @@ def engine_options(command: Command) -> Command:
         click.option("--max-loras", type=int, default=0, show_default=True, help="Adapters resident at once."),
         click.option("--max-lora-rank", type=int, default=16, show_default=True),
         click.option("--num-speculative-tokens", type=int, default=0, show_default=True, help="Drafted per step."),
+        click.option(
+            "--speculative-method",
+            type=click.Choice([name for name in SPECULATIVE_METHODS if name]),
+            help="Drafter; default the model's own layers.",
+        ),
         click.option("--draft-weights-gib", type=float, default=0.0, show_default=True, help="Of the draft, per GPU."),
+        click.option("--enable-prefix-caching/--no-enable-prefix-caching", default=True, show_default=True),
+        click.option("--mm-encoder-tp-mode", type=click.Choice(ENCODER_MODES), default="weights", show_default=True),
         click.option("--engine", type=click.Choice(("vllm",)), default="vllm", show_default=True),
         click.option("--engine-version", default=DEFAULT_ENGINE_VERSION, show_default=True),
     )(command)
@@ -92,6 +108,22 @@ def limit_options(command: Command) -> Command:
         click.option("--gpu-memory-utilization", type=float),
         click.option("--max-model-len", type=int),
         click.option("--kv-cache-dtype", type=click.Choice(KV_CACHE_DTYPES)),
+        click.option(
+            "--allow-kv-cache-dtype",
+            "allow_kv_cache_dtypes",
+            type=click.Choice(KV_CACHE_DTYPES),
+            multiple=True,
+            help="KV cache type that may be chosen, such as fp8; repeatable.",
+        ),
+        click.option(
+            "--variant",
+            "variants",
+            multiple=True,
+            help="Quantised version that may be chosen: a model as in --model, or a load-time type such as fp8.",
+        ),
+        click.option("--allow-expert-parallel", is_flag=True, help="Whole experts per GPU may be chosen."),
+        click.option("--mix-accelerators", is_flag=True, help="The fleet may be of several kinds of --gpu."),
+        click.option("--max-kinds", type=int, default=2, show_default=True, help="Most kinds in a mixed fleet."),
         click.option("--min-replicas", type=int, default=1, show_default=True),
         click.option("--max-replicas", type=int),
         click.option("--budget-per-hour", "--budget", type=float, help="Most that the fleet may cost per hour."),
@@ -144,3 +176,8 @@ def result_options(command: Command) -> Command:
         click.option("--manifest", is_flag=True, help="Print an LLMService that can be applied, instead."),
         click.option("--flags", is_flag=True, help="Print the engine's command line, instead."),
     )(command)
+
+
+def draft_option(command: Command) -> Command:
+    """The drafter of speculative decoding, where memory is asked for."""
+    return click.option("--draft", help="Model that drafts, when it is one of its own; named as in --model.")(command)

@@ -10,22 +10,19 @@ from plimsoll_cli.report.figures import count_and_noun, duration_text
 from plimsoll_cli.report.parts import Section, Tile
 from plimsoll_cli.report.sheet import sheet
 from plimsoll_cli.report.tables import table
-from plimsoll_cli.sizing.arguments import serve_command
+from plimsoll_cli.sizing.arguments import serve_command, short_name
 from plimsoll_cli.sizing.page_charts import curve_chart, fleet_chart, memory_bars
-from plimsoll_recommender import Prediction, Recommendation
+from plimsoll_recommender import ModelFacts, Prediction, Recommendation
 from plimsoll_recommender.explanation.arithmetic import Term, kv_cache_terms, remainder_terms
 from plimsoll_recommender.explanation.headline import fleet_text, headline
-from plimsoll_recommender.explanation.neighbours import Neighbour, as_neighbour, split_neighbours
+from plimsoll_recommender.explanation.neighbours import neighbour_curves
 from plimsoll_recommender.explanation.question import Question
 from plimsoll_recommender.explanation.ranks import ranks_of
 from plimsoll_recommender.explanation.sensitivity import Variation
-from plimsoll_recommender.latency.curve import CurvePoint, latency_curve
+from plimsoll_recommender.latency.curve import CurvePoint
 
 DEAREST: Final = 4.0
 """Fleets that cost more times what the chosen one does are not drawn: they would press all others to one side."""
-
-_ONLY: Final = "only "
-"""How a variation begins that allows one other GPU alone."""
 
 
 def recommendation_page(
@@ -44,17 +41,11 @@ def recommendation_page(
         changed: answers to neighbouring questions.
         command: the command that asks the same again.
     """
-    chosen = as_neighbour(question, answer)
-    split = list(split_neighbours(question, answer))
-    others = [
-        as_neighbour(question, variation.answer)
-        for variation in changed
-        if variation.answer is not None and variation.change.startswith(_ONLY)
-    ]
+    facts = answer.facts or question.facts
     sections = [
-        _memory(question, answer),
-        *_curves(question, answer, curve, split),
-        _fleets(question, chosen, [*split, *others]),
+        _memory(facts, answer),
+        *_curves(question, answer, curve),
+        _fleets(question, answer),
         _changes(answer, changed),
         _reasons(answer),
         _arithmetic("From GPU memory to sequences", kv_cache_terms(answer.ledger, answer.config), answer.ledger.reason),
@@ -83,26 +74,16 @@ def _tiles(question: Question, answer: Recommendation) -> list[Tile]:
     ]
 
 
-def _memory(question: Question, answer: Recommendation) -> Section:
-    ranks = ranks_of(question.facts, answer.config, answer.ledger)
+def _memory(facts: ModelFacts, answer: Recommendation) -> Section:
+    ranks = ranks_of(facts, answer.config, answer.ledger)
     note = answer.ledger.reason + (
         ". Every stage keeps as many KV blocks as the limiting one." if len(ranks) > 1 else "."
     )
     return Section(f"Memory of every GPU of a replica, {answer.accelerator.product}", memory_bars(ranks), note)
 
 
-def _curves(
-    question: Question, answer: Recommendation, curve: Sequence[CurvePoint], split: Sequence[Neighbour]
-) -> list[Section]:
-    neighbours = [
-        (
-            f"TP {item.answer.config.tensor_parallel_size}",
-            latency_curve(
-                question.facts, item.answer.accelerator, item.answer.config, question.workload, question.objectives
-            ),
-        )
-        for item in split
-    ]
+def _curves(question: Question, answer: Recommendation, curve: Sequence[CurvePoint]) -> list[Section]:
+    neighbours = list(neighbour_curves(question, answer))
     note = (
         "Requests per second of one replica. The band is the 90 % interval of the prediction itself; dashed lines are "
         "the same GPU with half and twice the tensor parallelism."
@@ -119,12 +100,15 @@ def _curves(
     ]
 
 
-def _fleets(question: Question, chosen: Neighbour, others: Sequence[Neighbour]) -> Section:
-    affordable = [item for item in others if item.answer.cost.per_hour <= DEAREST * chosen.answer.cost.per_hour]
-    note = "Under the expected load, spread evenly over each fleet's replicas. All of them meet the objectives."
-    if len(affordable) < len(others):
+def _fleets(question: Question, answer: Recommendation) -> Section:
+    dearest = DEAREST * answer.cost.per_hour
+    note = (
+        "Under the expected load, spread evenly over each fleet's replicas. All of them meet the objectives; the "
+        "dashed line joins those that nothing is both cheaper and faster than."
+    )
+    if any((item.hourly_cost or 0.0) > dearest for item in answer.alternatives):
         note += f" Fleets of more than {DEAREST:g} times the cost are left out."
-    return Section("Cost against latency", fleet_chart(question.objectives, chosen, affordable), note, half=True)
+    return Section("Cost against latency", fleet_chart(question.objectives, answer, dearest), note, half=True)
 
 
 def _changes(answer: Recommendation, changed: Sequence[Variation]) -> Section:
@@ -132,10 +116,13 @@ def _changes(answer: Recommendation, changed: Sequence[Variation]) -> Section:
     for variation in changed:
         found = variation.answer
         if found is None:
-            rows.append([variation.change, variation.refused, "-"])
+            # The advice behind the last colon is for the command line.
+            why = short_name(variation.refused.rpartition(": ")[0] or variation.refused)
+            rows.append([short_name(variation.change), f"none: {why}", "-"])
             continue
         same = fleet_text(found) == fleet_text(answer)
-        rows.append([variation.change, "the same" if same else fleet_text(found), f"{found.cost.per_hour:.2f}"])
+        then = "the same" if same else short_name(fleet_text(found))
+        rows.append([short_name(variation.change), then, f"{found.cost.per_hour:.2f}"])
     body = table(["if", "then run", "per hour"], rows, text_columns=(1,))
     return Section("What would change the answer", body, f"As asked: {fleet_text(answer)}.", half=True)
 
@@ -158,8 +145,9 @@ def _reasons(answer: Recommendation) -> Section:
 
 def _arithmetic(title: str, terms: Sequence[Term], note: str) -> Section:
     rows = "".join(
-        f"<tr{_strong(term)}><td>{escape(term.sign)} {escape(term.name)}</td><td>{escape(term.value)}</td>"
-        f'<td class="text">{escape(term.unit)}</td><td class="text soft">{escape(term.source)}</td></tr>'
+        f"<tr{_strong(term)}><td>{escape(term.sign)} {escape(term.name)}</td>"
+        f"<td>{escape(term.value)} {escape(term.unit)}</td>"
+        f'<td class="text soft">{escape(term.source)}</td></tr>'
         for term in terms
     )
     return Section(title, f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>', note, half=True)
@@ -222,18 +210,24 @@ def _asked(question: Question) -> Section:
 
 def _considered(answer: Recommendation) -> Section:
     rows = [
-        [item.summary, "-" if item.hourly_cost is None else f"{item.hourly_cost:.2f}", item.rejected_because]
+        [
+            item.summary,
+            "-" if item.hourly_cost is None else f"{item.hourly_cost:.2f}",
+            *map(duration_text, (item.ttft, item.tpot, item.e2e)),
+            item.rejected_because,
+        ]
         for item in answer.alternatives
     ]
-    body = table(["configuration", "per hour", "why not"], rows, text_columns=(2,))
+    body = table(["configuration", "per hour", "TTFT", "TPOT", "E2E", "why not"], rows, text_columns=(5,))
     return Section(
         "Considered and not chosen", body, f"{count_and_noun(len(rows), 'configuration')}, the nearest first."
     )
 
 
 def _commands(question: Question, answer: Recommendation, command: str) -> Section:
+    model = (answer.facts or question.facts).name
     body = (
         f"<p>Ask this again:</p><pre>{escape(command)}</pre>"
-        f"<p>Start one replica:</p><pre>{escape(serve_command(question.facts.name, answer.config))}</pre>"
+        f"<p>Start one replica:</p><pre>{escape(serve_command(model, answer.config))}</pre>"
     )
     return Section("Commands", body)

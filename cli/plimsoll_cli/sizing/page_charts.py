@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import Final
 
 from plimsoll_cli.report.figures import duration_text
 from plimsoll_cli.report.svg import Dot, Frame, Piece, Trace, chart, legend, stacked_bar
+from plimsoll_cli.sizing.arguments import short_name
 from plimsoll_cli.sizing.bar import FREE, sizes_of
 from plimsoll_recommender import Latency, Objectives, Recommendation
-from plimsoll_recommender.explanation.neighbours import Neighbour
+from plimsoll_recommender.explanation.headline import fleet_text
 from plimsoll_recommender.explanation.ranks import RankMemory
 from plimsoll_recommender.latency.curve import CurvePoint
 
@@ -119,44 +121,45 @@ def _latency_tip(name: str, percentile: float, latency: Latency, answer: Recomme
     )
 
 
-def fleet_chart(objectives: Objectives, chosen: Neighbour, others: Sequence[Neighbour]) -> str:
-    """Hourly cost against TPOT under the expected load."""
-    percentile = objectives.percentile
-    fleets = {item.name: item for item in [*others, chosen]}
-    values = {
-        name: item.expected.tpot.at(percentile)
-        for name, item in fleets.items()
-        if math.isfinite(item.expected.tpot.at(percentile))
-    }
-    if not values:
-        return '<p class="note">The expected load is more than any of them carries.</p>'
+def fleet_chart(objectives: Objectives, answer: Recommendation, dearest: float) -> str:
+    """Hourly cost against E2E under the expected load: the choice, the alternatives, and the frontier through them.
+
+    Args:
+        objectives: the percentile.
+        answer: the recommendation.
+        dearest: alternatives that cost more are left out.
+    """
+    chosen = Dot(answer.cost.per_hour, answer.e2e or math.nan, short_name(fleet_text(answer)), "", "var(--good)", True)
+    tip = _fleet_tip(fleet_text(answer), answer.cost.per_hour, objectives, (answer.ttft, answer.tpot, answer.e2e))
+    dots = [replace(chosen, tip=f"chosen: {tip}")] if answer.e2e else []
+    for item in answer.alternatives:
+        if item.hourly_cost is None or item.e2e is None or item.hourly_cost > dearest:
+            continue
+        tip = _fleet_tip(item.summary, item.hourly_cost, objectives, (item.ttft, item.tpot, item.e2e))
+        tip += f"\n{item.rejected_because}"
+        colour = "var(--accent)" if item.on_frontier else "var(--context)"
+        dots.append(Dot(item.hourly_cost, item.e2e, short_name(item.summary), tip, colour))
+    dots = [dot for dot in dots if math.isfinite(dot.y)]
+    if not dots:
+        return '<p class="note">Nothing considered could be sized.</p>'
     frame = Frame(
         x_title="cost per hour",
-        y_title=f"TPOT p{percentile:g} under the expected load",
-        right=1.15 * max(fleets[name].answer.cost.per_hour for name in values) or 1.0,
-        top=1.2 * max(values.values()),
+        y_title=f"E2E p{objectives.percentile:g} under the expected load",
+        right=1.15 * max(dot.x for dot in dots) or 1.0,
+        top=1.2 * max(dot.y for dot in dots),
         y_text=_axis_text,
     )
-    dots = []
-    for name, value in values.items():
-        item, mine = fleets[name], name == chosen.name
-        cost = item.answer.cost
-        tip = (
-            f"{name}\n{cost.per_hour:.2f} per hour, {cost.gpus} GPUs\nTPOT p{percentile:g} {duration_text(value)}, "
-            f"TTFT p{percentile:g} {duration_text(item.expected.ttft.at(percentile))}\n"
-            f"load line {item.answer.load_line_rps:.3g} req/s per replica"
-        )
-        dots.append(
-            Dot(
-                cost.per_hour,
-                value,
-                name.replace("NVIDIA-", ""),
-                tip,
-                "var(--good)" if mine else "var(--accent)",
-                strong=mine,
-            )
-        )
-    return chart(frame, dots=dots)
+    frontier = sorted((item.hourly_cost, item.e2e) for item in answer.pareto if item.hourly_cost and item.e2e)
+    kept = [(cost, seconds) for cost, seconds in frontier if cost <= dearest]
+    line = Trace("", [cost for cost, _ in kept], [seconds for _, seconds in kept], "var(--accent)", faint=True)
+    return chart(frame, [line], dots)
+
+
+def _fleet_tip(
+    name: str, cost: float, objectives: Objectives, latencies: tuple[float | None, float | None, float | None]
+) -> str:
+    ttft, tpot, e2e = map(duration_text, latencies)
+    return f"{name}\n{cost:.2f} per hour\nTTFT {ttft}, TPOT {tpot}, E2E {e2e} at p{objectives.percentile:g}"
 
 
 def _axis_text(seconds: float) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Final
 
 from plimsoll_cli.errors import CommandError
+from plimsoll_cli.sizing.observed import corrections_of
 from plimsoll_cli.sizing.wording import WRONG_INPUT
 from plimsoll_recommender import (
     Accelerator,
@@ -15,11 +16,14 @@ from plimsoll_recommender import (
     Limits,
     ModelFacts,
     Objectives,
+    UnknownModelError,
     Workload,
     accelerator,
     memory_ledger,
 )
 from plimsoll_recommender.explanation.question import Question
+from plimsoll_recommender.facts.quantization import LOAD_TIME_BITS
+from plimsoll_recommender.recommendation import Variant
 
 Given = Mapping[str, Any]
 """Parsed options by name."""
@@ -103,9 +107,10 @@ def question_of(given: Given) -> Question:
     if given["gpu_total_gib"] is not None and len(devices) > 1:
         raise CommandError("--gpu-total-gib is of one kind of GPU: give one --gpu with it", WRONG_INPUT)
     limits = limits_of(given, devices)
+    corrections = corrections_of(given["observed"], facts, devices, None)
     if given["weights_gib"] is not None:
         facts = _measured(facts, devices, limits, given["weights_gib"])
-    return Question(facts, devices, workload_of(given), objectives_of(given), limits)
+    return Question(facts, devices, workload_of(given), objectives_of(given), limits, corrections)
 
 
 def limits_of(given: Given, devices: Iterable[Accelerator]) -> Limits:
@@ -120,11 +125,27 @@ def limits_of(given: Given, devices: Iterable[Accelerator]) -> Limits:
         gpus_per_node=nodes,
         max_gpus={accelerator(name).product: count for name, count in given["max_gpus"]},
         hourly_cost={accelerator(name).product: price for name, price in given["gpus"] if price is not None},
+        variants=tuple(variant_of(name, given["hub_token_env"]) for name in given["variants"]),
     )
 
 
-_BY_PRODUCT = frozenset({"gpus_per_node", "max_gpus", "hourly_cost"})
-"""Fields of `Limits` that are mappings by product."""
+def variant_of(name: str, token_env: str | None) -> Variant:
+    """A variant by a load-time quantisation, or by the name of its own checkpoint.
+
+    Raises:
+        CommandError: it is neither.
+    """
+    if name in LOAD_TIME_BITS:
+        return Variant(name, quantization=name)
+    try:
+        return Variant(name, facts=model_of(name, token_env))
+    except UnknownModelError as error:
+        known = ", ".join(LOAD_TIME_BITS)
+        raise CommandError(f"--variant: {error}; or a load-time quantisation: {known}", WRONG_INPUT) from error
+
+
+_BY_PRODUCT: Final = frozenset({"gpus_per_node", "max_gpus", "hourly_cost", "variants"})
+"""Fields of `Limits` whose options are read one by one."""
 
 
 def with_weights(facts: ModelFacts, device: Accelerator, config: EngineConfig, weights_gib: float | None) -> ModelFacts:

@@ -56,7 +56,16 @@ def page_text(question: Question, answer: Recommendation, context: click.Context
 
 def flags_text(question: Question, answer: Recommendation) -> str:
     """The engine's command line of one replica."""
-    return serve_command(question.facts.name, answer.config) + "\n"
+    if not answer.fleet:
+        return serve_command((answer.facts or question.facts).name, answer.config) + "\n"
+    texts = []
+    for member in answer.fleet:
+        model = answer.facts or question.facts
+        if member.variant != answer.variant:
+            model = next((v.facts or model for v in question.limits.variants if v.name == member.variant), model)
+        replicas = f"{member.replicas} x {member.accelerator.product}, {member.weight:.0%} of the requests"
+        texts.append(f"# {replicas}\n{serve_command(model.name, member.config)}\n")
+    return "".join(texts)
 
 
 def manifest_text(question: Question, answer: Recommendation, service: Path | None) -> str:
@@ -69,4 +78,6 @@ def manifest_text(question: Question, answer: Recommendation, service: Path | No
 
 
 def _curve(question: Question, answer: Recommendation) -> list[CurvePoint]:
-    return latency_curve(question.facts, answer.accelerator, answer.config, question.workload, question.objectives)
+    return latency_curve(
+        answer.facts or question.facts, answer.accelerator, answer.config, question.workload, question.objectives
+    )

@@ -16,7 +16,7 @@ from plimsoll_api.v1alpha1 import LLMServiceSpec
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sizing.questions import model_of
 from plimsoll_cli.sizing.reproduce import PRESENTATION
-from plimsoll_cli.sizing.wording import INFEASIBLE, WRONG_INPUT, one_line
+from plimsoll_cli.sizing.wording import INFEASIBLE, WRONG_INPUT, first_mistake, one_line
 from plimsoll_operator.conditions.reasons import Reason
 from plimsoll_operator.errors import ReconcileError
 from plimsoll_operator.fleet import Fleet
@@ -115,9 +115,7 @@ def _spec(file: Path, documents: Iterable[dict[str, Any]]) -> LLMServiceSpec:
     try:
         return LLMServiceSpec.model_validate(services[0].get("spec") or {})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(["spec", *map(str, first["loc"])])
-        raise CommandError(f"--service {file}: {field}: {one_line(first['msg'])}", WRONG_INPUT) from error
+        raise CommandError(f"--service {file}: {first_mistake(error, 'spec')}", WRONG_INPUT) from error
 
 
 def _model(file: Path, documents: Iterable[dict[str, Any]], spec: LLMServiceSpec, given: dict[str, Any]) -> KnownModel:

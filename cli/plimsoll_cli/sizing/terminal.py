@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from io import StringIO
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from plimsoll_cli.report.figures import duration_text
+from plimsoll_cli.sizing.arguments import short_name
 from plimsoll_cli.sizing.bar import MemoryBar
 from plimsoll_cli.sizing.plot import CHOSEN, CURVE, LOAD_LINE, OBJECTIVE, Plot, drawn
 from plimsoll_recommender import Accelerator, Latency, MemoryLedger, ModelFacts, Objectives, Prediction, Recommendation
 from plimsoll_recommender.engine_config import ResolvedConfig
 from plimsoll_recommender.explanation.arithmetic import Term, kv_cache_terms, remainder_terms
-from plimsoll_recommender.explanation.headline import fleet_text, headline
+from plimsoll_recommender.explanation.headline import fleet_text, headline, layout_text
 from plimsoll_recommender.explanation.question import Question
 from plimsoll_recommender.explanation.sensitivity import Variation
 from plimsoll_recommender.latency.curve import CurvePoint
 
+if TYPE_CHECKING:
+    from plimsoll_recommender.observation.corrections import Corrections
+
 PLOT_WIDTH: Final = 47
 PLOT_HEIGHT: Final = 9
 """Two plots beside each other on 100 columns."""
+
+FRONTIER: Final = "*"
+"""Mark of an alternative that is on the frontier of cost and latency."""
 
 _MET_TOLERANCE: Final = 1.001
 """The load line is found by halving, so that the objective there is met to a thousandth."""
@@ -51,6 +59,7 @@ def recommendation_view(
         _heading(f"Memory of one GPU, {answer.ledger.gpu_total_gib:.2f} GiB"),
         MemoryBar(answer.ledger),
     ]
+    parts += _observed(question.corrections)
     if explain:
         parts += [_terms(kv_cache_terms(answer.ledger, answer.config)), _terms(remainder_terms(answer.ledger))]
     parts += [
@@ -59,7 +68,10 @@ def recommendation_view(
         curve_view(curve, answer, objectives),
     ]
     if answer.alternatives:
-        parts += [_heading("Considered and not chosen"), _alternatives(answer)]
+        percentile = f"p{objectives.percentile:g}"
+        parts += [_heading(f"Considered; latencies at {percentile} under the expected load"), _alternatives(answer)]
+        if any(item.on_frontier for item in answer.alternatives):
+            parts.append(Text(f"{FRONTIER} nothing considered is both cheaper and faster", style="dim"))
     if not explain:
         parts.append(Text("\n--explain names the rejected neighbours; -o html draws it all", style="dim"))
     return Group(*parts)
@@ -77,7 +89,7 @@ def _confidence(answer: Recommendation) -> Text:
 
 
 def _table(*columns: str, right: Sequence[str] = (), fold: Sequence[str] = ()) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="dim", collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", no_wrap=column not in fold)
     return table
@@ -94,20 +106,24 @@ def _reasons(answer: Recommendation, *, explain: bool) -> Table:
 
 
 def _alternatives(answer: Recommendation) -> Table:
-    table = _table("configuration", "per hour", "why not", right=("per hour",), fold=("why not", "configuration"))
-    table.add_row(
-        Text(fleet_text(answer), style="bold"), Text(f"{answer.cost.per_hour:.2f}", style="bold"), Text("chosen")
-    )
+    figures = ("per hour", "TTFT", "TPOT")
+    table = _table("", "configuration", *figures, "why not", right=figures, fold=("why not", "configuration"))
+    chosen = (fleet_text(answer), f"{answer.cost.per_hour:.2f}", *map(duration_text, (answer.ttft, answer.tpot)))
+    table.add_row("", *(Text(short_name(cell), style="bold") for cell in chosen), Text("chosen", style="bold"))
     for item in answer.alternatives:
         price = "-" if item.hourly_cost is None else f"{item.hourly_cost:.2f}"
-        table.add_row(Text(item.summary), price, Text(item.rejected_because))
+        mark = FRONTIER if item.on_frontier else ""
+        cells = (price, duration_text(item.ttft), duration_text(item.tpot))
+        table.add_row(mark, short_name(item.summary), *cells, Text(short_name(item.rejected_because)))
     return table
 
 
 def _terms(terms: Sequence[Term]) -> Table:
     table = Table.grid(padding=(0, 1))
-    for justify in ("left", "left", "right", "left", "left"):
-        table.add_column(justify=justify, no_wrap=True)
+    for name in ("sign", "name", "value", "unit"):
+        longest = max(len(getattr(term, name)) for term in terms)
+        table.add_column(justify="right" if name == "value" else "left", min_width=longest, no_wrap=True)
+    table.add_column(overflow="fold")
     for term in terms:
         style = "bold" if term.sign == "=" else ""
         table.add_row(term.sign, term.name, term.value, term.unit, Text(term.source, style="dim"), style=style)
@@ -128,19 +144,40 @@ def curve_view(curve: Sequence[CurvePoint], answer: Recommendation, objectives: 
         )
         for name in ("ttft", "tpot")
     ]
-    left, right = (drawn(plot, PLOT_WIDTH, PLOT_HEIGHT) for plot in plots)
-    lines = [f"{one:<{PLOT_WIDTH + 2}}{two}".rstrip() for one, two in zip(left, right, strict=True)]
     marks = f"{CURVE} predicted   {OBJECTIVE * 3} objective   {LOAD_LINE} load line   {CHOSEN} chosen point"
-    return Group(Text(""), Text("\n".join(lines), no_wrap=True, overflow="crop"), Text(marks, style="dim"))
+    return Group(Text(""), _SideBySide(plots), Text(marks, style="dim"))
 
 
-def ledger_view(facts: ModelFacts, gpu: Accelerator, config: ResolvedConfig, ledger: MemoryLedger) -> RenderableType:
+@dataclass(frozen=True)
+class _SideBySide:
+    """Plots beside each other where the terminal is wide enough, else below each other."""
+
+    plots: Sequence[Plot]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = [drawn(plot, min(PLOT_WIDTH, options.max_width), PLOT_HEIGHT) for plot in self.plots]
+        if options.max_width >= len(columns) * (PLOT_WIDTH + 2):
+            rows = zip(*columns, strict=True)
+            lines = ["".join(f"{cell:<{PLOT_WIDTH + 2}}" for cell in row).rstrip() for row in rows]
+        else:
+            lines = [line for column in columns for line in column]
+        yield Text("\n".join(lines), no_wrap=True, overflow="crop")
+
+
+def ledger_view(
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: ResolvedConfig,
+    ledger: MemoryLedger,
+    corrections: Corrections | None = None,
+) -> RenderableType:
     """The ledger as arithmetic with its bar and verdict."""
     verdict = Text("fits: " if ledger.fits else "does not fit: ", style="green" if ledger.fits else "red")
-    tensor, stages = config.tensor_parallel_size, config.pipeline_parallel_size
-    split = f"TP {tensor}" + (f" PP {stages}, stage {ledger.stage + 1}" if stages > 1 else "")
+    limits = f", stage {ledger.stage + 1} limits" if config.pipeline_parallel_size > 1 else ""
     return Group(
-        Text(f"{facts.name} on {gpu.product}, {split}, vLLM {config.engine_version}", style="bold"),
+        Text(
+            f"{facts.name} on {gpu.product}, {layout_text(config)}, vLLM {config.engine_version}{limits}", style="bold"
+        ),
         verdict.append(ledger.reason, style="default"),
         Text(""),
         MemoryBar(ledger),
@@ -149,7 +186,37 @@ def ledger_view(facts: ModelFacts, gpu: Accelerator, config: ResolvedConfig, led
         _heading("What the budget leaves"),
         _terms(remainder_terms(ledger)),
         Text(f"\n{ledger.kv_cache_tokens:,} KV tokens, as the engine's log states them", style="dim"),
+        *_observed(corrections),
     )
+
+
+def predicted_view(
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: ResolvedConfig,
+    prediction: Prediction,
+    objectives: Objectives,
+    corrections: Corrections | None = None,
+) -> RenderableType:
+    """A prediction below what it is of."""
+    title = f"{facts.name} on {gpu.product}, {layout_text(config)}, vLLM {config.engine_version}"
+    line = Text(f"load line {prediction.load_line_rps:.3g} req/s")
+    return Group(Text(title, style="bold"), prediction_view(prediction, objectives), line, *_observed(corrections))
+
+
+def _observed(corrections: Corrections | None) -> Iterator[RenderableType]:
+    """What was observed, beside what was predicted without and with it."""
+    if corrections is None:
+        return
+    figures = ("measured", "predicted", "error", "corrected", "error left")
+    table = _table("observed", *figures, right=figures)
+    for row in corrections.report():
+        errors = (f"{row.error_before:+.1f} %", f"{row.error_after:+.1f} %")
+        table.add_row(
+            row.what, f"{row.measured:.4g}", f"{row.predicted:.4g}", errors[0], f"{row.corrected:.4g}", errors[1]
+        )
+    yield Text("")
+    yield table
 
 
 def prediction_view(prediction: Prediction, objectives: Objectives) -> RenderableType:
@@ -173,8 +240,8 @@ def prediction_view(prediction: Prediction, objectives: Objectives) -> Renderabl
 
 
 def _latencies(prediction: Prediction, objectives: Objectives) -> Table:
-    figures = ("mean", "90 % interval", "p50", "p90", "p95", "p99")
-    table = _table("", *figures, "objective", right=(*figures, "objective"))
+    figures = ("mean", "90 % interval", "p50", "p90", "p95", "p99", "objective")
+    table = _table("", *figures, right=figures)
     for name, latency, target in (
         ("TTFT", prediction.ttft, objectives.ttft),
         ("TPOT", prediction.tpot, objectives.tpot),
@@ -205,9 +272,9 @@ def variations_view(found: Sequence[Variation]) -> RenderableType:
     table = _table("if", "then", "per hour", right=("per hour",), fold=("then",))
     for variation in found:
         if variation.answer is None:
-            table.add_row(variation.change, Text(variation.refused, style="red"), "-")
+            table.add_row(variation.change, Text(f"none: {variation.refused}", style="red"), "-")
         else:
-            then = f"{fleet_text(variation.answer)}, load line {variation.answer.load_line_rps:.3g} req/s"
+            then = f"{short_name(fleet_text(variation.answer))}, load line {variation.answer.load_line_rps:.3g} req/s"
             table.add_row(variation.change, then, f"{variation.answer.cost.per_hour:.2f}")
     return Group(_heading("What would change the answer"), table)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_recommender import (
@@ -19,6 +19,9 @@ from plimsoll_recommender import (
     UnknownModelError,
     Workload,
 )
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 WRONG_INPUT: Final = 2
 """Exit code: an option, a file or a model cannot be used."""
@@ -56,6 +59,13 @@ def at_option(message: str) -> str:
     field = match.group() if match else ""
     option = _OPTIONS.get(field) or (f"--{field.replace('_', '-')}" if field in _FIELDS else "")
     return f"{option}: {message}" if option else message
+
+
+def first_mistake(error: ValidationError, root: str) -> str:
+    """The first thing that a model of the API refuses: its field below `root`, and why."""
+    first = error.errors()[0]
+    field = ".".join([root, *map(str, first["loc"])])
+    return f"{field}: {one_line(first['msg']).removeprefix('Value error, ')}"
 
 
 def one_line(message: str) -> str:

@@ -50,7 +50,7 @@ def kv_cache_terms(ledger: MemoryLedger, config: ResolvedConfig) -> tuple[Term, 
         *graphs,
         Term("=", "KV cache", _gib(ledger.kv_cache_gib), "GiB", interval),
         Term(
-            "/", "bytes per block", f"{ledger.bytes_per_block:,}", "B", f"{ledger.block_size} tokens of a layer group"
+            "/", "bytes per block", f"{ledger.bytes_per_block:,}", "B", f"{ledger.block_size} tokens, layers that share a block"
         ),
         Term("=", "KV blocks", f"{ledger.kv_cache_blocks:,}", "blocks", "rounded down"),
         Term("/", "blocks per sequence", _count(needed), "blocks", f"of max_model_len {config.max_model_len:,}"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from plimsoll_recommender.catalogue.accelerators import Accelerator
+from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.prediction import Prediction
 from plimsoll_recommender.recommendation import Recommendation
 from plimsoll_recommender.traffic import Objectives, Workload
@@ -63,11 +65,26 @@ def binding_text(predicted: Prediction, objectives: Objectives) -> str:
     )
 
 
+def layout_text(config: EngineConfig) -> str:
+    """`TP 4 PP 2`: how one replica is laid out; sizes of one are left out but for TP."""
+    parts = [f"TP {config.tensor_parallel_size}"]
+    for name, size in (("PP", config.pipeline_parallel_size), ("DP", config.data_parallel_size)):
+        if size > 1:
+            parts.append(f"{name} {size}")
+    if config.expert_parallel:
+        parts.append("EP")
+    return " ".join(parts)
+
+
 def fleet_text(answer: Recommendation) -> str:
-    """`2 x NVIDIA-L4 TP 2`: replicas, accelerator and parallelism."""
-    config = answer.config
-    stages = f" PP {config.pipeline_parallel_size}" if config.pipeline_parallel_size > 1 else ""
-    return f"{answer.replicas} x {answer.accelerator.product} TP {config.tensor_parallel_size}{stages}"
+    """`2 x NVIDIA-L4 TP 2`: replicas, accelerator and layout, of every kind in the fleet."""
+    if len(answer.fleet) > 1:
+        return " + ".join(_kind(m.replicas, m.accelerator, m.config, m.variant) for m in answer.fleet)
+    return _kind(answer.replicas, answer.accelerator, answer.config, answer.variant)
+
+
+def _kind(replicas: int, gpu: Accelerator, config: EngineConfig, variant: str) -> str:
+    return f"{replicas} x {gpu.product} {layout_text(config)}" + (f" with {variant}" if variant else "")
 
 
 def headline(answer: Recommendation, workload: Workload, objectives: Objectives) -> str:
@@ -79,11 +96,14 @@ def headline(answer: Recommendation, workload: Workload, objectives: Objectives)
 
 
 def _carried(answer: Recommendation, workload: Workload) -> str:
-    rate = answer.load_line_rps * answer.replicas
+    kinds = [(m.replicas, m.load_line_rps, m.load_line_concurrency) for m in answer.fleet] or [
+        (answer.replicas, answer.load_line_rps, answer.load_line_concurrency)
+    ]
+    rate = sum(replicas * line for replicas, line, _ in kinds)
     if workload.requests_per_second is not None:
         return f"up to {rate:.3g} req/s where {workload.requests_per_second:g} are expected"
     if workload.concurrency is not None:
-        most = answer.load_line_concurrency * answer.replicas
+        most = sum(replicas * held for replicas, _, held in kinds)
         return f"up to {most:.0f} requests in flight where {workload.concurrency:g} are expected"
     return f"up to {rate:.3g} req/s"
 

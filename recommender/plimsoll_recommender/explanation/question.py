@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.recommendation import Limits, Recommendation
 from plimsoll_recommender.search.recommend import recommend
 from plimsoll_recommender.traffic import Objectives, Workload
+
+if TYPE_CHECKING:
+    from plimsoll_recommender.observation.corrections import Corrections
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Question:
     workload: Workload
     objectives: Objectives
     limits: Limits
+    corrections: Corrections | None = None
 
     def answer(self) -> Recommendation:
         """The recommendation.
