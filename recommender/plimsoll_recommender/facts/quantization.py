@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Final
 
 from plimsoll_recommender.errors import RecommenderError
+from plimsoll_recommender.facts.module_names import Modules, canonical_module, runs_of
 
 ROW_SCALE_BITS: Final = 16 / 4096
 """One 16-bit scale per output row: bits per element at a typical row of 4096."""
@@ -25,42 +23,6 @@ LOAD_TIME_BITS: Final = {"fp8": 8 + ROW_SCALE_BITS, "bitsandbytes": 4.5, "mxfp8"
 
 QUANTIZATION_FILE: Final = "hf_quant_config.json"
 """Where NVIDIA's checkpoints state their quantisation beside config.json."""
-
-_SYNONYMS: Final = (
-    ("block_sparse_moe", "mlp"),
-    ("feed_forward", "mlp"),
-    ("ffn", "mlp"),
-    ("shared_experts", "shared_expert"),
-)
-
-
-class Modules:
-    """A set of module names, prefixes, globs and `re:` expressions, as ignore lists and targets are written.
-
-    Names are compared without the wrappers that multimodal checkpoints put around the language model, and match at any
-    depth: `gate` matches `layers.3.mlp.gate`, `layers.3.mlp` matches `layers.3.mlp.up_proj`.
-    """
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self._names: set[str] = set()
-        self._expressions: list[re.Pattern[str]] = []
-        for pattern in patterns:
-            if pattern.startswith("re:"):
-                self._expressions.append(re.compile(canonical_module(pattern[3:].replace("model\\.", "").lstrip("^"))))
-            elif "*" in pattern.rstrip("*"):
-                self._expressions.append(re.compile(rf"(.*\.)?{fnmatch.translate(canonical_module(pattern))}"))
-            elif pattern.endswith("*"):
-                self._expressions.append(re.compile(rf"(.*\.)?{re.escape(canonical_module(pattern.rstrip('*')))}"))
-            else:
-                self._names.add(canonical_module(pattern))
-
-    def __bool__(self) -> bool:
-        return bool(self._names or self._expressions)
-
-    def __contains__(self, module: str) -> bool:
-        return any(part in self._names for part in _parts(module)) or any(
-            expression.match(canonical_module(module)) for expression in self._expressions
-        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +52,7 @@ class Quantization:
     def bits_for(self, module: str, unquantised: float) -> float:
         """Bits per element of a linear module (`layers.3.self_attn.q_proj`)."""
         if self.bits_of_module is not None:
-            listed = next((self.bits_of_module[part] for part in _parts(module) if part in self.bits_of_module), None)
+            listed = next((self.bits_of_module[part] for part in runs_of(module) if part in self.bits_of_module), None)
             if listed is not None:
                 return listed
         if self.ignore is not None and module in self.ignore:
@@ -103,25 +65,6 @@ class Quantization:
         if self.only is not None and module not in self.only:
             return unquantised
         return self.bits
-
-
-def canonical_module(name: str) -> str:
-    """A module's name without the wrappers around a language model, in the words of `Weight.module`."""
-    for prefix in ("language_model.", "model.", "language_model.", "model.", "backbone."):
-        name = name.removeprefix(prefix)
-    for written, canonical in _SYNONYMS:
-        name = name.replace(written, canonical)
-    return name
-
-
-@lru_cache(maxsize=65_536)
-def _parts(module: str) -> tuple[str, ...]:
-    """Every run of consecutive segments of a module's name, the longest first."""
-    segments = canonical_module(module).split(".")
-    count = len(segments)
-    return tuple(
-        ".".join(segments[start : start + size]) for size in range(count, 0, -1) for start in range(count - size + 1)
-    )
 
 
 def with_quantization(config: Mapping[str, Any], document: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Final
 from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.facts.layers import Layer, Split, Weight, allocated
 from plimsoll_recommender.facts.model import ModelFacts
-from plimsoll_recommender.facts.quantization import canonical_module
+from plimsoll_recommender.facts.module_names import canonical_module
 from plimsoll_recommender.facts.safetensors import StoredTensor
 
 _LAYER: Final = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.(.+)$")

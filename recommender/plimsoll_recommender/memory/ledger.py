@@ -71,6 +71,7 @@ class MemoryLedger:
         fits: whether the engine starts with these settings.
         reason: why not, with numbers and the fix; what limits, when it fits.
         stage: pipeline stage that limits.
+        lookahead_tokens: tokens of the KV cache that drafts of a full batch may hold at once.
     """
 
     gpu_total_gib: float
@@ -92,6 +93,7 @@ class MemoryLedger:
     fits: bool
     reason: str
     stage: int = 0
+    lookahead_tokens: int = 0
 
     @property
     def unused_gib(self) -> float:
@@ -124,6 +126,7 @@ def memory_ledger(
     """
     settings = resolve(config or EngineConfig(), facts, gpu)
     check_division(facts, settings)
+    check_context(facts, settings)
     loaded = facts.as_loaded(settings.dtype, settings.quantization)
     total = gpu_total_gib if gpu_total_gib is not None else gpu.memory_gib
     for name, value in (("gpu_total_gib", total), ("weights_gib", weights_gib)):
@@ -147,6 +150,15 @@ def check_division(facts: ModelFacts, config: EngineConfig) -> None:
     if pipeline > len(facts.layers):
         raise RecommenderError(
             f"pipeline_parallel_size {pipeline} is more than the {len(facts.layers)} layers of {facts.name}: lower it"
+        )
+
+
+def check_context(facts: ModelFacts, config: ResolvedConfig) -> None:
+    """Raise RecommenderError for a max_model_len beyond the model's, which vLLM refuses before it measures anything."""
+    if config.max_model_len > facts.max_position_embeddings:
+        raise RecommenderError(
+            f"max_model_len {config.max_model_len:,} is more than the {facts.max_position_embeddings:,} positions of "
+            f"{facts.name}: use at most that, or a config.json whose rope_scaling reaches further"
         )
 
 
@@ -215,6 +227,7 @@ def _stage_ledger(
         fits=False,
         reason="",
         stage=stage,
+        lookahead_tokens=config.max_num_seqs * config.num_speculative_tokens,
     )
     return _judged(ledger, facts, gpu, config, layout, available)
 
@@ -267,14 +280,25 @@ def _judged(
 ) -> MemoryLedger:
     """The ledger with its verdict."""
     reason = _refusal(ledger, facts, gpu, config, layout, available)
+    where = _rank(facts, config, ledger.stage)
     if reason is not None:
-        return replace(ledger, fits=False, reason=reason)
+        return replace(ledger, fits=False, reason=f"{where}{reason}")
     return replace(
         ledger,
         fits=True,
-        reason=f"KV cache of {ledger.kv_cache_gib:.2f} GiB holds {ledger.kv_cache_tokens:,} tokens: "
+        reason=f"{where}KV cache of {ledger.kv_cache_gib:.2f} GiB holds {ledger.kv_cache_tokens:,} tokens: "
         f"{ledger.max_concurrency:.1f} sequences of {config.max_model_len:,}",
     )
+
+
+def _rank(facts: ModelFacts, config: ResolvedConfig, stage: int) -> str:
+    """Which GPUs a ledger is of, where they differ: `pipeline stage 0 of 4 (ranks 0 to 1, layers 0 to 7) binds: `."""
+    stages, tensor = config.pipeline_parallel_size, config.tensor_parallel_size
+    if stages == 1:
+        return ""
+    here = stage_range(facts, stages, stage)
+    ranks = f"rank {stage}" if tensor == 1 else f"ranks {stage * tensor} to {(stage + 1) * tensor - 1}"
+    return f"pipeline stage {stage} of {stages} ({ranks}, layers {here.start} to {here.stop - 1}) binds: "
 
 
 def _refusal(
