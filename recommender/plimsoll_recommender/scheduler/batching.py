@@ -17,6 +17,7 @@ The rules are those of vLLM 0.19's to 0.32's V1 scheduler (`v1/core/sched/schedu
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 from collections.abc import Sequence as SequenceOf
@@ -135,10 +136,7 @@ class Scheduler:
         budget = self._serve_running(step)
         if self._waiting and budget > 0 and not step.preempted:
             self._admit(step, budget)
-        if not step.sequences:
-            return None
-        self._put_in_flight(step)
-        return step
+        return step if step.sequences else None
 
     def complete(self, step: Step) -> StepResult:
         """End a step: every sequence whose known tokens are all computed has generated one more."""
@@ -165,8 +163,8 @@ class Scheduler:
     def uneventful(self) -> int:
         """How many coming steps only generate one more token for each running sequence.
 
-        In none of them a sequence ends, is admitted or is preempted, whenever they are. Ask right after `complete`, with
-        at most one step in flight; `skip` then does several at once.
+        In none of them a sequence ends, is admitted or is preempted. Ask right after `complete`, with at most one step
+        in flight; `skip` then does several at once.
         """
         running = self._running
         if not running or len(running) > self.config.max_num_batched_tokens:
@@ -190,7 +188,7 @@ class Scheduler:
             end = sequence.scheduled + steps
             if end > sequence.capacity:
                 self._grow(sequence, -(-end // size) - sequence.blocks)
-            if sequence.published < len(sequence.request.block_hashes):
+            if end >= sequence.publish_at:
                 self._publish(sequence, end)
             sequence.scheduled = end
             sequence.computed += steps
@@ -253,30 +251,44 @@ class Scheduler:
         sequence.state = state
 
     def _serve_running(self, step: Step) -> int:
-        """Give running sequences their tokens; returns the tokens that are left of the step."""
+        """Give running sequences their tokens; returns the tokens that are left of the step.
+
+        A sequence decodes when it computes the one token it generated last.
+        """
         running, budget = self._running, self.config.max_num_batched_tokens
-        sequences, counts = step.sequences, step.tokens
-        index = 0
-        # `running` shrinks from its end when sequences are preempted.
+        sequences, counts, sampled = step.sequences, step.tokens, step.sampled
+        index = decode = read = prefill = context = 0
+        # `running` shrinks from its end when sequences are preempted, those that have been served stay.
         while index < len(running) and budget > 0:
             sequence = running[index]
+            index += 1
             pending = sequence.in_flight
-            if pending and sequence.generated + pending >= sequence.output_limit:
+            generated = sequence.generated + pending
+            if pending and generated >= sequence.output_limit:
                 # Its last token is being generated.
-                index += 1
                 continue
-            tokens = sequence.known + pending - sequence.scheduled
-            if tokens > budget:
-                tokens = budget
-            end = sequence.scheduled + tokens
+            begin = sequence.scheduled
+            lacking = sequence.known + pending - begin
+            tokens = lacking if lacking < budget else budget
+            end = begin + tokens
             if end > sequence.capacity and not self._make_room(sequence, end, step):
                 break
-            if sequence.published < len(sequence.request.block_hashes):
+            if end >= sequence.publish_at:
                 self._publish(sequence, end)
+            sequence.scheduled = end
             sequences.append(sequence)
             counts.append(tokens)
             budget -= tokens
-            index += 1
+            if tokens == lacking:
+                sequence.in_flight = pending + 1
+                sampled.append(sequence)
+                if tokens == 1 and generated:
+                    decode += 1
+                    read += end
+                    continue
+            prefill += tokens
+            context += _attention_pairs(begin, tokens)
+        step.load = StepLoad(prefill, context, decode, read, len(sampled))
         return budget
 
     def _make_room(self, sequence: Sequence, end: int, step: Step) -> bool:
@@ -294,6 +306,7 @@ class Scheduler:
     def _admit(self, step: Step, budget: int) -> None:
         """Move requests from the queue into the step while seats, tokens and blocks last."""
         size, seats = self.config.block_size, self.config.max_num_seqs - len(self._running)
+        prefill, context = step.load.prefill_tokens, step.load.prefill_context
         while self._waiting and budget > 0 and seats > 0:
             sequence = next(iter(self._waiting.values()))
             if sequence.in_flight:
@@ -316,37 +329,22 @@ class Scheduler:
             end = sequence.scheduled + tokens
             self._grow(sequence, -(-end // size) - hits)
             self._publish(sequence, end)
+            sequence.scheduled = end
+            if end == sequence.known:
+                sequence.in_flight = 1
+                step.sampled.append(sequence)
             sequence.state = _RUNNING
             self._running.append(sequence)
             step.admitted.append(sequence)
             step.sequences.append(sequence)
             step.tokens.append(tokens)
+            prefill += tokens
+            context += _attention_pairs(end - tokens, tokens)
             budget -= tokens
             seats -= 1
-
-    def _put_in_flight(self, step: Step) -> None:
-        """Sum up the step's load and count its tokens as scheduled.
-
-        A sequence decodes when it computes the one token it generated last.
-        """
-        prefill = context = decode = read = prompts = 0
-        sampled = step.sampled
-        for sequence, tokens in zip(step.sequences, step.tokens, strict=True):
-            begin = sequence.scheduled
-            sequence.scheduled = end = begin + tokens
-            samples = end == sequence.known + sequence.in_flight
-            if tokens == 1 and samples and (sequence.generated or sequence.in_flight):
-                decode += 1
-                read += end
-            else:
-                prefill += tokens
-                # Token i of the chunk attends to what was computed before, to those before it in the chunk, to itself.
-                context += tokens * begin + tokens * (tokens + 1) // 2
-                prompts += samples
-            if samples:
-                sequence.in_flight += 1
-                sampled.append(sequence)
-        step.load = StepLoad(prefill, context, decode, read, prompts + decode)
+        if step.admitted:
+            decode, read = step.load.decode_sequences, step.load.kv_tokens
+            step.load = StepLoad(prefill, context, decode, read, len(step.sampled))
 
     def _grow(self, sequence: Sequence, blocks: int) -> None:
         self.pool.take(blocks)
@@ -355,13 +353,16 @@ class Scheduler:
 
     def _publish(self, sequence: Sequence, end: int) -> None:
         """Hash the blocks that are full once `end` tokens are computed."""
-        hashes = sequence.request.block_hashes
-        full = min(end // self.config.block_size, len(hashes))
+        hashes, size = sequence.request.block_hashes, self.config.block_size
+        full = min(end // size, len(hashes))
         if self.config.prefix_caching:
             for value in hashes[sequence.published : full]:
                 if self.pool.publish(value):
                     sequence.held.append(value)
-        sequence.published = max(sequence.published, full)
+        if full > sequence.published:
+            sequence.published = full
+        more = sequence.published < len(hashes)
+        sequence.publish_at = (sequence.published + 1) * size if more else sys.maxsize
 
     def _release(self, sequence: Sequence) -> None:
         self.pool.release(sequence.blocks - len(sequence.held), sequence.held)
@@ -375,3 +376,8 @@ class Scheduler:
         sequence.state = SequenceState.WAITING
         self._waiting[sequence.request.id] = sequence
         self._waiting.move_to_end(sequence.request.id, last=False)
+
+
+def _attention_pairs(begin: int, tokens: int) -> int:
+    """Pairs that a chunk attends over: each token sees what came before the chunk, those before it in it, itself."""
+    return tokens * begin + tokens * (tokens + 1) // 2

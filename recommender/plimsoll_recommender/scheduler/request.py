@@ -113,8 +113,10 @@ class Sequence:
     cached_tokens: int = 0
     preemptions: int = 0
     state: SequenceState = SequenceState.WAITING
-    # Blocks it holds, the tokens they hold, and which of them carry a hash.
+    # Blocks it holds, the tokens they hold, how many were given their hash, the tokens with which the next one will be,
+    # and the hashes it holds.
     blocks: int = 0
     capacity: int = 0
     published: int = 0
+    publish_at: int = 0
     held: list[Hashable] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -205,3 +205,23 @@ def test_control_an_engine_that_is_too_slow_is_noticed() -> None:
     slow = replay([TracedRequest(0.0, 10, 4)], limits(), Linear(fixed=2.0))
     assert slow.outcomes[0].ttft > quick.outcomes[0].ttft
     assert slow.outcomes[0].tpot == pytest.approx(2.0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TRACES, LIMITS, st.booleans())
+def test_steps_done_at_once_are_the_steps_done_one_by_one(
+    rows: list[tuple[float, int, int, int]], chosen: tuple[int, int, int, bool], async_scheduling: bool
+) -> None:
+    blocks, seats, batch, caching = chosen
+    config = limits(
+        kv_blocks=blocks, max_num_seqs=seats, max_num_batched_tokens=batch, max_model_len=104, prefix_caching=caching
+    )
+    trace = [
+        TracedRequest(at, prompt, output, tuple((prefix, block) for block in range(prompt // 4)) if prefix else ())
+        for at, prompt, output, prefix in rows
+    ]
+    times = Linear(fixed=0.3)
+    at_once = replay(trace, config, times, async_scheduling=async_scheduling)
+    # Looking at the gauges within every step leaves no two steps to be done at once.
+    one_by_one = replay(trace, config, times, async_scheduling=async_scheduling, sample_interval=0.1)
+    assert replace(one_by_one, samples=()) == at_once
