@@ -39,6 +39,7 @@ def kv_cache_terms(ledger: MemoryLedger, config: ResolvedConfig) -> tuple[Term, 
         else ()
     )
     interval = f"90 % of starts: {ledger.kv_cache_low_gib:.2f} to {ledger.kv_cache_high_gib:.2f}"
+    block = f"{ledger.block_size} tokens, layers that share a block"
     needed = ledger.kv_cache_blocks / ledger.max_concurrency if _positive(ledger.max_concurrency) else math.nan
     return (
         Term("", "GPU memory", _gib(ledger.gpu_total_gib), "GiB", "total that the driver reports"),
@@ -49,9 +50,7 @@ def kv_cache_terms(ledger: MemoryLedger, config: ResolvedConfig) -> tuple[Term, 
         Term("-", "outside torch", _gib(ledger.non_torch_gib), "GiB", "collective and kernel workspaces"),
         *graphs,
         Term("=", "KV cache", _gib(ledger.kv_cache_gib), "GiB", interval),
-        Term(
-            "/", "bytes per block", f"{ledger.bytes_per_block:,}", "B", f"{ledger.block_size} tokens, layers that share a block"
-        ),
+        Term("/", "bytes per block", f"{ledger.bytes_per_block:,}", "B", block),
         Term("=", "KV blocks", f"{ledger.kv_cache_blocks:,}", "blocks", "rounded down"),
         Term("/", "blocks per sequence", _count(needed), "blocks", f"of max_model_len {config.max_model_len:,}"),
         Term("=", "sequences", f"{ledger.max_concurrency:.2f}", "sequences", "of max_model_len, at once"),
