@@ -120,6 +120,7 @@ class _Kind:
         layers: their places in the model.
         block: tokens of a block.
         page: bytes of one layer's block, padding included.
+        latent: one latent per token instead of keys and values.
     """
 
     kind: str
@@ -127,6 +128,7 @@ class _Kind:
     layers: tuple[int, ...]
     block: int
     page: float
+    latent: bool = False
 
     @property
     def type(self) -> tuple[str, float | None]:
@@ -170,7 +172,8 @@ def _kinds(layers: Sequence[Layer], rules: KvRules) -> list[_Kind]:
     }
     block = _block(per_token, max(per_state.values(), default=0.0), rules)
     kinds = [
-        _Kind(cache.kind, cache.window, tuple(at), block, per_token[cache] * block) for cache, at in tokens.items()
+        _Kind(cache.kind, cache.window, tuple(at), block, per_token[cache] * block, latent=not cache.value_dim)
+        for cache, at in tokens.items()
     ]
     largest = max((kind.page for kind in kinds), default=0.0)
     kinds += [_Kind("state", None, tuple(at), block, max(per_state[cache], largest)) for cache, at in states.items()]
@@ -195,7 +198,7 @@ def _must_keep_everything(kinds: Sequence[_Kind]) -> bool:
     """Latents beside sliding windows whose pages do not divide: vLLM then keeps every token of the windows too."""
     largest = max(kind.page for kind in kinds)
     odd = any(kind.kind == "mla" and largest % kind.page for kind in kinds)
-    return odd and {kind.kind for kind in kinds} == {"mla", "sliding"}
+    return odd and all(kind.kind == "mla" or (kind.kind == "sliding" and not kind.latent) for kind in kinds)
 
 
 def _common_pages(kinds: Sequence[_Kind]) -> list[_Kind]:
