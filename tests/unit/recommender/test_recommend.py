@@ -32,6 +32,9 @@ FIELDS = {
     "gpu_memory_utilization",
     "max_model_len",
     "kv_cache_dtype",
+    "dtype",
+    "quantization",
+    "engine_version",
 }
 
 
@@ -114,12 +117,15 @@ def test_prices_decide() -> None:
 
 
 def test_limits_that_are_too_low_are_said_not_exceeded() -> None:
-    found = recommend(
-        LLAMA, [accelerator("H100")], Workload(1200, 250, requests_per_second=200), limits=Limits(max_replicas=2)
+    heavy, one_gpu = (
+        Workload(1200, 250, requests_per_second=200),
+        {"tensor_parallel_size": 1, "pipeline_parallel_size": 1},
     )
+    found = recommend(LLAMA, [accelerator("H100")], heavy, limits=Limits(max_replicas=2, **one_gpu))
     assert found.replicas == 2
     assert found.confidence == "Low"
     assert "2 of" in found.confidence_why
+    assert "cheapest that would do" in found.confidence_why
     cheap = recommend(
         LLAMA, [accelerator("H100")], Workload(1200, 250, requests_per_second=200), limits=Limits(budget_per_hour=10)
     )

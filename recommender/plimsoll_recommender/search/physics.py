@@ -1,0 +1,116 @@
+"""What no replica can exceed, from datasheets alone: a bound on a place that costs microseconds."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Final
+
+from plimsoll_recommender.catalogue.accelerators import Accelerator
+from plimsoll_recommender.facts.layers import Split, StateCache, TokenCache
+from plimsoll_recommender.facts.model import GIB
+from plimsoll_recommender.memory.ledger import kv_bytes_per_element
+from plimsoll_recommender.search.ask import Ask, Form
+from plimsoll_recommender.search.candidates import copies_for, floor_cost
+from plimsoll_recommender.search.settings import MOST_SEQUENCES, Place
+from plimsoll_recommender.search.shapes import Shape
+
+SLACK: Final = 1.25
+"""Fitted step times may come out this much better than the datasheet (boost clocks, bytes kept in caches)."""
+
+MEAN_BELOW_PERCENTILE: Final = 80.0
+"""From this percentile on a log-normal latency of any spread that occurs (sigma to 1.68) is above its mean."""
+
+
+def floor_with_load(ask: Ask, place: Place) -> float:
+    """What a fleet of a place costs at least, were every GPU to reach its datasheet's figures."""
+    rate, running = _most(ask, place)
+    if rate <= 0:
+        return floor_cost(ask, place)
+    copies = copies_for(ask, rate, running)
+    return max(floor_cost(ask, place), copies * place.shape.gpus * ask.price(place.gpu))
+
+
+def _most(ask: Ask, place: Place) -> tuple[float, float]:
+    """Bounds of (requests/s, requests in flight) of one replica; (0, 0) when a token alone takes too long.
+
+    A step reads the weights once and every sequence's KV cache: seconds = (W + D K) / bandwidth, for D sequences.
+    """
+    gpu, shape, workload = place.gpu, place.shape, ask.workload
+    context = workload.input_tokens + 0.5 * workload.output_tokens
+    weights, cached = _weights_read(place.form, shape), _cache_read(place.form, shape.tensor, context) / shape.stages
+    bandwidth = gpu.memory_bandwidth * SLACK
+    room = gpu.memory_gib * GIB - _weights_held(place.form, shape) / shape.stages
+    decoding = min(float(ask.limits.max_num_seqs or MOST_SEQUENCES), room / cached if cached else math.inf)
+    longest = math.inf if ask.objectives.tpot is None else ask.objectives.tpot
+    if ask.objectives.percentile >= MEAN_BELOW_PERCENTILE and math.isfinite(longest) and cached:
+        decoding = min(decoding, (longest * bandwidth - weights) / cached)
+    if decoding <= 0:
+        return 0.0, 0.0
+    generated = max(workload.output_tokens, 1.0)
+    by_memory = decoding / generated * bandwidth / (weights + decoding * cached)
+    tokens = workload.computed_input_tokens + generated
+    by_compute = _best_flops(place.form, gpu) * SLACK * shape.tensor * shape.stages / (2 * _active(place.form) * tokens)
+    rate = min(by_memory, by_compute) * shape.ranks
+    # Prompts being computed run as well; they cannot be more than the slots.
+    return rate, float(ask.limits.max_num_seqs or MOST_SEQUENCES) * shape.ranks
+
+
+def _best_flops(form: Form, gpu: Accelerator) -> float:
+    if form.facts.quantization is None:
+        return gpu.flops_16bit
+    return max(flops for flops in (gpu.flops_16bit, gpu.flops_fp8, gpu.flops_int8, gpu.flops_fp4) if flops)
+
+
+@lru_cache(maxsize=64)
+def _active(form: Form) -> float:
+    """Parameters of the layers that one token multiplies with; the head is counted for output tokens only."""
+    return sum(
+        count * weight.elements * weight.active / weight.copies
+        for layer, count in form.facts.layer_counts
+        for weight in layer.weights
+        if weight.linear
+    )
+
+
+@lru_cache(maxsize=1024)
+def _weights_read(form: Form, shape: Shape) -> float:
+    """Bytes of weights that one GPU of every stage reads per step at least: of experts one token's."""
+    return sum(
+        count * weight.bytes_per_gpu(shape.tensor) * weight.active / weight.copies
+        for layer, count in form.facts.layer_counts
+        for weight in layer.weights
+        if weight.linear
+    ) / (shape.ranks if shape.expert_parallel else 1)
+
+
+@lru_cache(maxsize=1024)
+def _weights_held(form: Form, shape: Shape) -> float:
+    """Bytes of layers' weights that one GPU of every stage holds at least."""
+    experts = shape.tensor * shape.ranks if shape.expert_parallel else 1
+    return sum(
+        count * weight.elements * weight.bits / 8 / (experts if weight.split is Split.EXPERTS else 1) / shape.tensor
+        for layer, count in form.facts.layer_counts
+        for weight in layer.weights
+    )
+
+
+@lru_cache(maxsize=1024)
+def _cache_read(form: Form, tensor: int, context: float) -> float:
+    """Bytes of KV cache and states of one sequence that one GPU of every stage reads per step."""
+    element = kv_bytes_per_element(form.facts, form.kv_cache_dtype)
+    total = 0.0
+    for layer, count in form.facts.layer_counts:
+        cache = layer.cache
+        if isinstance(cache, TokenCache):
+            seen = min(context, cache.window or context, layer.attention_limit or context)
+            total += count * seen * cache.elements_per_token(tensor) * element
+        elif isinstance(cache, StateCache):
+            total += count * cache.bytes_per_sequence(tensor, form.facts.dtype_bytes)
+    return total
+
+
+def idle_e2e(ask: Ask, place: Place) -> float:
+    """Seconds that a mean response takes at least on an idle replica: the weights are read once per output token."""
+    per_token = _weights_read(place.form, place.shape) / (place.gpu.memory_bandwidth * SLACK)
+    return max(ask.workload.output_tokens - 1.0, 0.0) * per_token
