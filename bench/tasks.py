@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +21,12 @@ COVERAGE_POINTS: Final = 1.0
 """Most that the share of later requests that is not cut off may differ from the asked one, in points."""
 
 FLEETS: Final = ("m-large", "m-mid")
-DRAWN: Final = 12_000
-"""Requests drawn from each half of a fleet's statistics."""
+WINDOW: Final = 21_600.0
+WINDOWS: Final = 28
+"""Seconds of a window of a fleet's statistics, and how many are used: a week of six-hour windows."""
+
+DRAWN: Final = 2000
+"""Requests drawn from each window."""
 
 
 def azure(data: Path, *names: str) -> NDArray[Any]:
@@ -37,8 +42,8 @@ def azure(data: Path, *names: str) -> NDArray[Any]:
     return np.array([lengths for _, *lengths in sorted(rows)])
 
 
-def servegen(data: Path, fleet: str, seed: int) -> NDArray[Any]:
-    """Requests drawn from a fleet's statistics per client and window, by time, shape (n, 2).
+def servegen(data: Path, fleet: str, seed: int) -> list[NDArray[Any]]:
+    """Requests of each window drawn from a fleet's statistics per client and window, shape (n, 2) each.
 
     The statistics give mean, median, p90 and p99 of both lengths of a client in six hours; a length is drawn by
     interpolating its logarithm between them (from half the median below, to 1.3 times p99 above), and input and output
@@ -46,16 +51,16 @@ def servegen(data: Path, fleet: str, seed: int) -> NDArray[Any]:
     """
     rows = list(_windows(data / "traces" / "servegen" / f"lenstats_language_{fleet}.csv.gz"))
     random = np.random.default_rng(seed)
-    middle = np.median([row[0] for row in rows])
-    halves = []
-    for half in ([row for row in rows if row[0] < middle], [row for row in rows if row[0] >= middle]):
-        rates = np.array([row[1] for row in half])
-        drawn = random.choice(len(half), DRAWN, p=rates / rates.sum())
-        halves.append(np.array([[_length(random, half[place][2]), _length(random, half[place][3])] for place in drawn]))
-    return np.concatenate(halves)
+    windows = []
+    for start in sorted({row[0] for row in rows})[:WINDOWS]:
+        known = [row for row in rows if row[0] == start]
+        rates = np.array([row[1] for row in known])
+        drawn = random.choice(len(known), DRAWN, p=rates / rates.sum())
+        windows.append(np.array([[_length(random, lengths) for lengths in known[place][2:]] for place in drawn]))
+    return windows
 
 
-def _windows(path: Path) -> Iterator[tuple[float, float, list[float], list[float]]]:
+def _windows(path: Path) -> Iterator[tuple[float, float, Sequence[float], Sequence[float]]]:
     """(start, requests/s, quantiles of the input, quantiles of the output) of each client's window."""
     with gzip.open(path, "rt", encoding="utf-8") as stream:
         next(stream)
@@ -69,30 +74,40 @@ def _windows(path: Path) -> Iterator[tuple[float, float, list[float], list[float
                 yield start, rate, found["input_tokens"], found["output_tokens"]
 
 
-def _length(random: np.random.Generator, quantiles: list[float]) -> int:
+def _length(random: np.random.Generator, quantiles: Sequence[float]) -> int:
     median, p90, p99 = (max(value, 1.0) for value in quantiles)
     logs = np.log([max(0.5 * median, 1.0), median, p90, p99, 1.3 * p99])
     return max(1, round(float(np.exp(np.interp(random.random(), [0, 0.5, 0.9, 0.99, 1], logs)))))
 
 
-def figures_of(name: str, lengths: NDArray[Any], quantile: float) -> list[Figure]:
-    """Coverage of the later half and what is reserved, tasks found in the earlier half."""
-    early, late = lengths[: len(lengths) // 2], lengths[len(lengths) // 2 :]
-    model = task_clusters([ObservedRequest(*map(int, row)) for row in early], quantile=quantile)
-    asked = model.max_tokens(late[:, 0])
-    one = model.whole.max_tokens
-    covered = float((late[:, 1] <= asked).mean()) * 100
-    alone = float((late[:, 1] <= one).mean()) * 100
-    of_output = (1 - asked.mean() / one) * 100
-    of_kv = (1 - (asked + late[:, 0]).mean() / (one + late[:, 0]).mean()) * 100
-    detail = f"{len(early)} requests, then {len(late)}; {model.reason or f'{len(model.tasks)} tasks'}"
+def halves(lengths: NDArray[Any]) -> list[NDArray[Any]]:
+    """The earlier and the later half."""
+    return [lengths[: len(lengths) // 2], lengths[len(lengths) // 2 :]]
+
+
+def figures_of(name: str, parts: Sequence[NDArray[Any]], quantile: float) -> list[Figure]:
+    """Coverage of each part and what is reserved in it, tasks found in the part before (and corrected by it)."""
+    late = np.concatenate(parts[1:])
+    asked, one, reasons = [], [], []
+    model = None
+    for early, later in itertools.pairwise(parts):
+        seen = [ObservedRequest(*map(int, row)) for row in early]
+        model = task_clusters(seen, quantile=quantile, previous=model)
+        asked.append(model.max_tokens(later[:, 0]))
+        one.append(np.full(len(later), model.whole.max_tokens))
+        reasons.append(model.reason or f"{len(model.tasks)} tasks")
+    by_task, alone = np.concatenate(asked), np.concatenate(one)
+    covered, covered_alone = (float((late[:, 1] <= limit).mean()) * 100 for limit in (by_task, alone))
+    kv, kv_alone = (float((limit + late[:, 0]).mean()) for limit in (by_task, alone))
+    detail = f"{len(parts[0])} requests, then {len(late)} in {len(parts) - 1} parts; first: {reasons[0]}"
     what = f"{name}, {quantile:.0%}"
     return [
         Figure(f"{what}: coverage of later requests, points off", abs(covered - quantile * 100), "points",
-               COVERAGE_POINTS, "<=", f"{covered:.2f} % covered; one max_tokens covers {alone:.2f} %"),
-        Figure(f"{what}: output tokens reserved, saved", of_output, "%", 0.0, ">=", detail),
-        Figure(f"{what}: KV tokens reserved, saved", of_kv, "%", 0.0, ">=",
-               f"mean {(asked + late[:, 0]).mean():.0f} against {(one + late[:, 0]).mean():.0f} tokens a request"),
+               COVERAGE_POINTS, "<=", f"{covered:.2f} % covered; one max_tokens covers {covered_alone:.2f} %"),
+        Figure(f"{what}: output tokens reserved, saved", float(1 - by_task.mean() / alone.mean()) * 100, "%", 0.0,
+               ">=", detail),
+        Figure(f"{what}: KV tokens reserved, saved", (1 - kv / kv_alone) * 100, "%", 0.0, ">=",
+               f"mean {kv:.0f} against {kv_alone:.0f} tokens a request"),
     ]  # fmt: skip
 
 
@@ -116,15 +131,17 @@ def run(context: Context) -> list[Figure]:
     if context.data is None:
         context.skipped.append("tasks of traces: give --data")
         return []
+    both = azure(context.data, "conv", "code")
     traces = {
-        "Azure chat": azure(context.data, "conv"),
-        "Azure code": azure(context.data, "code"),
-        "Azure chat and code": azure(context.data, "conv", "code"),
+        "Azure chat": halves(azure(context.data, "conv")),
+        "Azure code": halves(azure(context.data, "code")),
+        "Azure chat and code": halves(both),
     }
     for fleet in FLEETS:
-        traces[f"ServeGen {fleet}"] = servegen(context.data, fleet, context.seed)
+        windows = servegen(context.data, fleet, context.seed)
+        traces[f"ServeGen {fleet}"] = windows[:4] if context.quick else windows
     quantiles = QUANTILES[:1] if context.quick else QUANTILES
     figures = [
-        figure for name, lengths in traces.items() for share in quantiles for figure in figures_of(name, lengths, share)
+        figure for name, parts in traces.items() for share in quantiles for figure in figures_of(name, parts, share)
     ]
-    return figures + gib_figures(traces["Azure chat and code"])
+    return figures + gib_figures(both)

@@ -26,8 +26,15 @@ DRIFT: Final = 0.1
 """Part of what lies beyond the quantile that is covered too, since tomorrow's requests are a little longer or shorter:
 an hour of the Azure code trace of 2023 moved its 95 % quantile by 0.8 points."""
 
+GAIN: Final = 0.4
+"""How much of what was missed or covered too much the next target makes up for (adaptive conformal inference, Gibbs and
+Candes 2021): whatever the drift, the coverage in the long run is the quantile asked for."""
+
 WORTHWHILE: Final = 0.02
 """Share of the reserved output that max_tokens by task must save to be used in place of one for all."""
+
+LEAST_SHARE_BEYOND: Final = 0.1
+"""Least part of what lies beyond the quantile that a target leaves uncovered: the longest output is not a limit."""
 
 MOST_LENGTHS: Final = 2048
 """Output lengths kept: more are rounded up to the next one kept."""
@@ -44,6 +51,7 @@ def task_clusters(
     declared: Workload | None = None,
     quantile: float = QUANTILE,
     most_tasks: int = MOST_TASKS,
+    previous: TaskModel | None = None,
 ) -> TaskModel:
     """Tasks of observed requests.
 
@@ -55,6 +63,7 @@ def task_clusters(
         declared: the workload to fall back to; Workload's own default when None.
         quantile: share of requests that max_tokens is not to cut off (0.5 to below 1).
         most_tasks: most tasks looked for.
+        previous: tasks in force while these requests were served: how well they covered them corrects the next ones.
 
     Raises:
         RecommenderError: a quantile out of its range, or no task allowed.
@@ -75,30 +84,35 @@ def task_clusters(
     points = np.log1p(lengths)
     mixture = mixture_of(points, most_tasks)
     everything = np.ones(len(lengths))
-    whole = _task(lengths, everything, quantile)
+    target = target_of(requests, quantile, previous)
+    whole = _task(lengths, everything, target)
     known = declared or Workload()
     if len(mixture.weights) == 1:
         reason = "input and output lengths do not tell tasks apart: all requests are one task"
-        return TaskModel((whole,), whole, quantile, len(lengths), reason, known)
+        return TaskModel((whole,), whole, quantile, len(lengths), reason, known, target)
     belonging = mixture.given_both(points)
     order = np.argsort(-belonging.sum(axis=0), kind="stable")
     mixture = Mixture(mixture.weights[order], mixture.means[order], mixture.covariances[order])
     belonging = belonging[:, order]
-    outputs = _outputs(mixture, lengths, belonging, quantile)
+    outputs = _outputs(mixture, lengths, belonging, target)
     saved = 1 - float(outputs.quantiles(lengths[:, 0]).mean()) / whole.max_tokens
     if saved < WORTHWHILE:
         reason = (
             f"{len(belonging.T)} tasks differ, but max_tokens by prompt length would save {saved:.1%} of the output "
             f"tokens reserved, less than {WORTHWHILE:.0%}: all requests are one task"
         )
-        return TaskModel((whole,), whole, quantile, len(lengths), reason, known)
-    tasks = tuple(_task(lengths, column, quantile) for column in belonging.T)
-    return TaskModel(tasks, whole, quantile, len(lengths), "", known, outputs)
+        return TaskModel((whole,), whole, quantile, len(lengths), reason, known, target)
+    tasks = tuple(_task(lengths, column, target) for column in belonging.T)
+    return TaskModel(tasks, whole, quantile, len(lengths), "", known, target, outputs)
 
 
-def covered(quantile: float) -> float:
-    """The share of observed requests that is covered so that the asked share of later ones is."""
-    return quantile + DRIFT * (1 - quantile)
+def target_of(requests: Sequence[ObservedRequest], quantile: float, previous: TaskModel | None) -> float:
+    """The share of these requests to cover so that the asked share of later ones is."""
+    beyond = 1 - quantile
+    if previous is None or previous.quantile != quantile:
+        return quantile + DRIFT * beyond
+    missed = quantile - previous.coverage(requests)
+    return min(max(previous.target + GAIN * missed, quantile - beyond), 1 - LEAST_SHARE_BEYOND * beyond)
 
 
 def _declared(workload: Workload, quantile: float, reason: str) -> TaskModel:
@@ -120,10 +134,10 @@ def _declared(workload: Workload, quantile: float, reason: str) -> TaskModel:
         most,
         math.ceil(prompt) + most,
     )
-    return TaskModel((task,), task, quantile, 0, reason, workload)
+    return TaskModel((task,), task, quantile, 0, reason, workload, quantile)
 
 
-def _task(lengths: NDArray[Any], belonging: NDArray[Any], quantile: float) -> Task:
+def _task(lengths: NDArray[Any], belonging: NDArray[Any], target: float) -> Task:
     """Moments and quantiles of requests (n, 2), each belonging to the task to a degree (n,)."""
     import numpy as np
 
@@ -136,7 +150,7 @@ def _task(lengths: NDArray[Any], belonging: NDArray[Any], quantile: float) -> Ta
         place = int(np.searchsorted(within, share * total * (1 - 1e-12)))
         return float(lengths[order[min(place, len(order) - 1)], column])
 
-    most = max(1, round(at(1, covered(quantile))))
+    most = max(1, round(at(1, target)))
     return Task(
         total / len(lengths),
         float(mean[0]),
@@ -144,15 +158,15 @@ def _task(lengths: NDArray[Any], belonging: NDArray[Any], quantile: float) -> Ta
         at(0, 0.95),
         at(1, 0.95),
         most,
-        round(at(0, covered(quantile))) + most,
+        round(at(0, target)) + most,
     )
 
 
-def _outputs(mixture: Mixture, lengths: NDArray[Any], belonging: NDArray[Any], quantile: float) -> OutputLengths:
+def _outputs(mixture: Mixture, lengths: NDArray[Any], belonging: NDArray[Any], target: float) -> OutputLengths:
     """Output lengths by task, and the level at which the asked share of these requests is covered.
 
     The level is that of split-conformal prediction: a request is covered when the share of its mixture below its own
-    output is less than the level, so the level is the ceil((n + 1) q)-th smallest of those shares (q with `DRIFT`).
+    output is less than the level, so the level is the ceil((n + 1) target)-th smallest of those shares.
     """
     import numpy as np
 
@@ -166,7 +180,7 @@ def _outputs(mixture: Mixture, lengths: NDArray[Any], belonging: NDArray[Any], q
         shares[task] = np.cumsum(np.bincount(place, column, len(kept))) / column.sum()
     below = np.concatenate([np.zeros((len(shares), 1)), shares[:, :-1]], axis=1)
     score = np.einsum("nk,kn->n", mixture.given_input(lengths[:, 0]), below[:, place])
-    rank = min(len(score), math.ceil((len(score) + 1) * covered(quantile))) - 1
+    rank = min(len(score), math.ceil((len(score) + 1) * target)) - 1
     # Lookups add the same numbers in another order: the level stays clear of their rounding.
     level = min(1.0, float(np.sort(score)[rank]) + 1e-9)
     return OutputLengths(mixture, kept.astype(int), shares, level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,7 @@ from plimsoll_recommender.errors import RecommenderError
 from plimsoll_recommender.facts.model import GIB, ModelFacts
 from plimsoll_recommender.memory.ledger import memory_ledger
 from plimsoll_recommender.tasks.mixture import Mixture
+from plimsoll_recommender.tasks.request import ObservedRequest
 from plimsoll_recommender.traffic import Workload
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ class TaskModel:
         requests: how many it rests on; 0 where it rests on the declared workload.
         reason: why tasks are not told apart; empty when they are.
         declared: the workload that was declared.
+        target: share of the observed requests that max_tokens was made to cover, so that the quantile holds later.
         outputs: output lengths by task; None where tasks are not told apart.
     """
 
@@ -119,6 +122,7 @@ class TaskModel:
     requests: int
     reason: str
     declared: Workload
+    target: float
     outputs: OutputLengths | None = None
 
     def assign(self, input_tokens: int) -> Assignment:
@@ -143,6 +147,15 @@ class TaskModel:
         if self.outputs is None:
             return np.full(len(input_tokens), self.whole.max_tokens)
         return np.asarray(np.maximum(self.outputs.quantiles(input_tokens), 1))
+
+    def coverage(self, requests: Sequence[ObservedRequest]) -> float:
+        """Share of requests (0 to 1) that their max_tokens would not have cut off; 1 when there are none."""
+        import numpy as np
+
+        if not requests:
+            return 1.0
+        limits = self.max_tokens(np.array([item.input_tokens for item in requests]))
+        return float(np.mean(np.array([item.output_tokens for item in requests]) <= limits))
 
     def workload(self) -> Workload:
         """Lengths of all requests for the recommender; rate, concurrency and prefix hits as declared."""
