@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Group, RenderableType
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sizing.arguments import serve_command
@@ -16,6 +15,9 @@ from plimsoll_recommender import Recommendation
 from plimsoll_recommender.explanation.question import Question
 from plimsoll_recommender.explanation.sensitivity import variations
 from plimsoll_recommender.latency.curve import CurvePoint, latency_curve
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 def check(form: str, file: Path | None, given: dict[str, Any]) -> None:
@@ -38,6 +40,8 @@ def check(form: str, file: Path | None, given: dict[str, Any]) -> None:
 
 def terminal_view(question: Question, answer: Recommendation, *, explain: bool, what_if: bool) -> RenderableType:
     """The recommendation as a table, with what would change it when asked."""
+    from rich.console import Group
+
     from plimsoll_cli.sizing.terminal import recommendation_view, variations_view
 
     view = recommendation_view(question, answer, _curve(question, answer), explain=explain)
