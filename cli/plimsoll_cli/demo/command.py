@@ -79,9 +79,12 @@ def _run_in_sandbox(
         scrape_interval=SCRAPE_INTERVAL_SECONDS,
         detector_interval=DECISION_INTERVAL_SECONDS,
         detector_arguments=(f"--window={WINDOW_SECONDS:g}s",),
+        helm=True,
         directory=directory,
     )
-    console.print("[bold]1[/]  starting the sandbox: a real control plane, two nodes of four GPUs each")
+    console.print(
+        "[bold]1[/]  starting the sandbox: a real control plane, two nodes of four GPUs each, the product's Helm chart"
+    )
 
     def announce(name: str, seconds: float) -> None:
         console.print(f"   {name} ready after {seconds:.1f} s", highlight=False)
