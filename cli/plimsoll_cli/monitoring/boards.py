@@ -257,7 +257,7 @@ def accuracy() -> Any:
         )
 
     off = f"abs({_one(own.PREDICTED_LOAD_LINE)} - {_one(own.LOAD_LINE)}) / {_one(own.LOAD_LINE)}"
-    million = f"{_one(own.COST_PER_HOUR)} / ({_recorded(rules.OUTPUT_TOKENS)} * 3600 / 1e6 > 0)"
+    million = f"{_one(own.COST_PER_HOUR)} / ({_one(rules.OUTPUT_TOKENS)} * 3600 / 1e6 > 0)"
     request = f"{_one(own.COST_PER_HOUR)} / ({_one(own.ARRIVALS)} * 3600 > 0)"
     return (
         board(
