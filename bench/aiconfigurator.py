@@ -32,7 +32,7 @@ PYTHON_VERSION: Final = "3.11"
 
 SCRIPT: Final = Path(__file__).parent / "scripts" / "aiconfigurator_estimates.py"
 
-TIME_LIMIT: Final = 1200.0
+TIME_LIMIT: Final = 1800.0
 """Seconds for all estimates together: the first of a model reads its tables, later ones take about a second."""
 
 QUICK_ROWS: Final = 12
@@ -102,11 +102,23 @@ def estimates(python: Path, runs: Sequence[Run], skipped: list[str]) -> list[Ans
     Raises:
         NotInstalledError: it crashed, or did not answer in time.
     """
-    print(f"  {REQUIREMENT} estimates {len(runs)} runs", file=sys.stderr, flush=True)
+    # The same configuration was measured several times, with several releases: it is asked once.
+    asked = [json.dumps(query(run), sort_keys=True) for run in runs]
+    different = sorted(set(asked))
+    found = dict(zip(different, _ask(python, different), strict=True))
+    answers = [found[text] for text in asked]
+    reasons = Counter(item["error"].partition(" at /")[0] for item in answers if "error" in item)
+    skipped += [f"{count} runs that aiconfigurator cannot answer: {reason}" for reason, count in reasons.items()]
+    return [None if "error" in item else Answer(**item) for item in answers]
+
+
+def _ask(python: Path, queries: Sequence[str]) -> list[dict[str, Any]]:
+    """The answers to queries in JSON, from one process."""
+    print(f"  {REQUIREMENT} answers {len(queries)} queries", file=sys.stderr, flush=True)
     try:
         done = subprocess.run(
             [str(python), str(SCRIPT)],
-            input=json.dumps([query(run) for run in runs]),
+            input=f"[{','.join(queries)}]",
             env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
             capture_output=True,
             text=True,
@@ -117,10 +129,8 @@ def estimates(python: Path, runs: Sequence[Run], skipped: list[str]) -> list[Ans
         raise NotInstalledError(f"{REQUIREMENT} did not answer within {TIME_LIMIT:.0f} s") from error
     if done.returncode:
         raise NotInstalledError(f"{REQUIREMENT} failed: {' | '.join(done.stderr.strip().splitlines()[-2:])}")
-    answers = json.loads(done.stdout)
-    reasons = Counter(item["error"].partition(" at /")[0] for item in answers if "error" in item)
-    skipped += [f"{count} runs that aiconfigurator cannot answer: {reason}" for reason, count in reasons.items()]
-    return [None if "error" in item else Answer(**item) for item in answers]
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    return answers
 
 
 def errors(runs: Sequence[Run], answers: Sequence[Answer]) -> tuple[list[float], list[float]]:

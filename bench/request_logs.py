@@ -1,8 +1,9 @@
 """Real request logs of vLLM 0.19 replayed: TTFT and TPOT of every request, predicted and measured.
 
-Two settings. Zero-shot: the log's arrivals and lengths through the shipped model of that GPU and model; nothing of the
-log's times is used. After correction: the gauges of the first fifth of the log's time set two factors on step times,
-and the requests whose first token came later are predicted.
+Two settings. Zero-shot: the log's arrivals and lengths through the shipped model of that GPU and model; the engine's
+settings and the machine's memory bandwidth are the log's, none of its times is used. After correction: the gauges of
+the first fifth of the log's time set two factors on step times, and the requests whose first token came later are
+predicted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.figures import Context, Figure
-from plimsoll_recommender import EngineConfig, ModelFacts, accelerator
+from plimsoll_recommender import Accelerator, EngineConfig, ModelFacts, accelerator
 from plimsoll_recommender.latency.step_time import StepTimeModel
 from plimsoll_recommender.step_load import StepLoad
 from plimsoll_simulator.replay import ModelledReplica, ReplayResult, StepTimes, TracedRequest, modelled_replica, replay
@@ -81,7 +82,7 @@ def read_log(folder: Path) -> Log:
         gauges = tuple({name: float(value) for name, value in row.items()} for row in csv.DictReader(stream))
     return Log(
         name=folder.name,
-        replica=_replica(folder.name, meta),
+        replica=_replica(folder, meta),
         trace=tuple(
             TracedRequest(row["arrival_time"] + clock - began, row["input_toks"], row["output_toks"]) for row in rows
         ),
@@ -91,7 +92,7 @@ def read_log(folder: Path) -> Log:
     )
 
 
-def _replica(name: str, meta: dict[str, Any]) -> ModelledReplica:
+def _replica(folder: Path, meta: dict[str, Any]) -> ModelledReplica:
     asked = meta["engine_kwargs"]
     cache = meta.get("kv_cache", {})
     config = EngineConfig(
@@ -106,11 +107,21 @@ def _replica(name: str, meta: dict[str, Any]) -> ModelledReplica:
     )
     return modelled_replica(
         ModelFacts.load(asked["model"]),
-        accelerator(GPUS[name.partition("_")[0]]),
+        _gpu(folder),
         config,
         prefix_caching=cache.get("enable_prefix_caching", True),
         kv_blocks=cache.get("num_gpu_blocks"),
     )
+
+
+def _gpu(folder: Path) -> Accelerator:
+    """The catalogue's GPU with the datasheet bandwidth that the log states of its machine.
+
+    One name covers editions: RTX PRO 6000 has 1792 GB/s as a workstation's and 1597 GB/s as a server's (NVIDIA).
+    """
+    machine = json.loads((folder / "config.json").read_text(encoding="utf-8"))["nodes"][0]["instances"][0]
+    gpu = accelerator(GPUS[folder.name.partition("_")[0]])
+    return replace(gpu, memory_bandwidth=machine["npu_mem"]["mem_bw"] * 1e9)
 
 
 @dataclass(frozen=True)
