@@ -12,7 +12,15 @@ from plimsoll_recommender.observation.corrections import Correction, Corrections
 from plimsoll_recommender.observation.observe import observe
 from plimsoll_recommender.observation.observed import Observation
 from plimsoll_recommender.prediction import Latency, Prediction, Throughput
-from plimsoll_recommender.recommendation import Alternative, Cost, FieldReason, Limits, Recommendation
+from plimsoll_recommender.recommendation import (
+    Alternative,
+    Cost,
+    FieldReason,
+    FleetMember,
+    Limits,
+    Recommendation,
+    Variant,
+)
 from plimsoll_recommender.search.recommend import recommend
 from plimsoll_recommender.step_load import StepLoad
 from plimsoll_recommender.tasks.clusters import task_clusters
@@ -28,6 +36,7 @@ __all__ = [
     "Cost",
     "EngineConfig",
     "FieldReason",
+    "FleetMember",
     "InfeasibleError",
     "Latency",
     "Limits",
@@ -47,6 +56,7 @@ __all__ = [
     "Throughput",
     "UnknownAcceleratorError",
     "UnknownModelError",
+    "Variant",
     "Workload",
     "accelerator",
     "corrected_ledger",
