@@ -64,7 +64,29 @@ EXPERT_FORMATS: Final = {
 CACHE_BYTES: Final = 1e8
 """Expert weights below this may stay in the second-level cache while a kernel is timed, as they do not when serving."""
 
-ROWS: Final = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384)
+ROWS: Final = (
+    1,
+    2,
+    4,
+    8,
+    16,
+    32,
+    48,
+    64,
+    96,
+    128,
+    192,
+    256,
+    512,
+    768,
+    1024,
+    1536,
+    2048,
+    3072,
+    4096,
+    8192,
+    16384,
+)
 """Rows of products that are fitted: the tables have more of the small ones."""
 
 
@@ -110,7 +132,14 @@ def _least_squares(
         logarithms: Array = np.log(seconds(values) / measured)
         return logarithms
 
-    found = least_squares(residuals, start, bounds=(low, high), x_scale=np.asarray(high), loss="soft_l1", f_scale=0.15)
+    found = least_squares(
+        residuals,
+        start,
+        bounds=(low, high),
+        x_scale=np.asarray(high),
+        loss="soft_l1",
+        f_scale=0.15,
+    )
     return [float(value) for value in found.x], float(np.mean(np.abs(residuals(found.x))))
 
 
@@ -140,7 +169,10 @@ def matmul(tables: Path, systems: Sequence[str], table_type: str, release: str =
                     *found,
                     *(
                         np.full_like(found[0], x)
-                        for x in (accelerator(product).memory_bandwidth, _flops(product, form))
+                        for x in (
+                            accelerator(product).memory_bandwidth,
+                            _flops(product, form),
+                        )
                     ),
                 ]
             )
@@ -156,35 +188,56 @@ def matmul(tables: Path, systems: Sequence[str], table_type: str, release: str =
         return time + traffic * 2 * m * (n + k) / bandwidth
 
     x, error = _least_squares(
-        seconds, measured, (3, 0.5, 0.8, 0.6, 0.5, 3), (0, 0, 0.1, 0.1, 0, 1.5), (20, 5, 0.95, 1, 20, 8)
+        seconds,
+        measured,
+        (3, 0.5, 0.8, 0.6, 0.5, 3),
+        (0, 0, 0.1, 0.1, 0, 1.5),
+        (20, 5, 0.95, 1, 20, 8),
     )
     law = MatmulLaw(x[0] * 1e-6, x[1] * 1e-9, x[2], x[3], x[4], x[5])
     return Fit(generation, f"matmul {form}", law, error, len(m))
 
 
 def experts(tables: Path, systems: Sequence[str], table_type: str, release: str = "") -> Fit | None:
-    """The law of grouped products in one format, over the systems of one generation."""
+    """The law of grouped products in one format, over the systems of one generation.
+
+    Tokens spread evenly are fitted, because then it is known how many experts a step touches; where a table has none,
+    steps in which every expert has work.
+    """
     form, width = EXPERT_FORMATS[table_type]
     parts: list[list[Array]] = []
     for system in systems:
         product, generation, version = SYSTEMS[system]
         columns = _columns(tables / system / "moe" / "vllm" / (release or version) / "moe_perf.parquet")
-        skewed = columns["distribution"]
-        chosen = (columns["moe_dtype"] == table_type) & (
-            skewed == ("power_law_1.01" if "power_law_1.01" in skewed else "power_law_1.2")
+        chosen = (columns["moe_dtype"] == table_type) & (columns["distribution"] == "balanced")
+        if not chosen.any():
+            chosen = (columns["moe_dtype"] == table_type) & (columns["num_tokens"] >= columns["num_experts"])
+        local, sliced = (
+            columns["num_experts"] / columns["moe_ep_size"],
+            columns["inter_size"] / columns["moe_tp_size"],
         )
-        local, sliced = columns["num_experts"] / columns["moe_ep_size"], columns["inter_size"] / columns["moe_tp_size"]
         chosen &= (local >= 4) & (sliced >= 128) & (columns["moe_ep_size"] <= 16) & (columns["num_tokens"] <= 16_384)
         chosen &= 3.0 * columns["hidden_size"] * sliced * local * width > CACHE_BYTES
         if chosen.any():
-            names = ("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
+            names = (
+                "num_tokens",
+                "hidden_size",
+                "inter_size",
+                "topk",
+                "num_experts",
+                "moe_tp_size",
+                "moe_ep_size",
+            )
             found = _floats(columns, chosen, *names, "latency")
             parts.append(
                 [
                     *found,
                     *(
                         np.full_like(found[0], x)
-                        for x in (accelerator(product).memory_bandwidth, _flops(product, form))
+                        for x in (
+                            accelerator(product).memory_bandwidth,
+                            _flops(product, form),
+                        )
                     ),
                 ]
             )
@@ -196,9 +249,9 @@ def experts(tables: Path, systems: Sequence[str], table_type: str, release: str 
     each = 3 * hidden * inner / tp
 
     def seconds(values: Array) -> Array:
-        launch, reached, compute, padding, traffic, routing, imbalance, sharp = values
-        touched = count / ep * (1 - (1 - used / count) ** (m**routing))
-        routed = m * used / ep * (1 + imbalance * (ep > 1))
+        launch, reached, compute, padding, traffic, sharp = values
+        routed = m * used / ep
+        touched = np.minimum(count / ep, routed)
         memory = touched * each * width / (bandwidth * reached)
         arithmetic = 2 * (routed + padding * touched) * each / (flops * compute)
         time: Array = launch * 1e-6 + (memory**sharp + arithmetic**sharp) ** (1 / sharp)
@@ -207,9 +260,9 @@ def experts(tables: Path, systems: Sequence[str], table_type: str, release: str 
     x, error = _least_squares(
         seconds,
         measured,
-        (15, 0.8, 0.4, 8, 0.5, 0.97, 0.2, 2),
-        (2, 0.1, 0.02, 0, 0, 0.8, 0, 1.5),
-        (80, 0.95, 1, 128, 6, 1, 1, 6),
+        (15, 0.8, 0.4, 8, 0.5, 2),
+        (2, 0.1, 0.02, 0, 0, 1.5),
+        (80, 0.95, 1, 128, 6, 6),
     )
     law = ExpertsLaw(x[0] * 1e-6, *x[1:])
     return Fit(generation, f"experts {form}", law, error, len(m))
@@ -231,7 +284,10 @@ def decode(tables: Path, system: str, cache: str) -> Fit | None:
     bandwidth = accelerator(product).memory_bandwidth
     read = batch * context * heads * 128 * 2 * width / bandwidth
     one = np.ones_like(measured) * 1e-6
-    x, error = _non_negative([one, one * np.log2(1 + context / CHAIN_TOKENS), read, batch * heads * 1e-9], measured)
+    x, error = _non_negative(
+        [one, one * np.log2(1 + context / CHAIN_TOKENS), read, batch * heads * 1e-9],
+        measured,
+    )
     if x[2] == 0:
         return None
     law = DecodeLaw(x[0] * 1e-6, x[1] * 1e-6, min(0.95, 1 / x[2]), x[3] * 1e-9)
@@ -272,9 +328,15 @@ def collective(tables: Path, system: str) -> Fit:
     chosen &= columns["num_gpus"] <= (8 if gpu.link_domain > 1 else 2)
     ranks, message, measured = _floats(columns, chosen, "num_gpus", "message_size", "latency")
     one = np.full_like(measured, 1e-6)
-    terms = [one, one * (ranks - 2), 2 * (ranks - 1) / ranks * message / gpu.link_bandwidth]
+    terms = [one, one * (ranks - 2), message / gpu.link_bandwidth]
     x, error = _non_negative(terms, measured)
-    return Fit(generation, "all-reduce", CollectiveLaw(x[0] * 1e-6, x[1] * 1e-6, 1 / x[2]), error, len(measured))
+    return Fit(
+        generation,
+        "all-reduce",
+        CollectiveLaw(x[0] * 1e-6, x[1] * 1e-6, 1 / x[2]),
+        error,
+        len(measured),
+    )
 
 
 def fits(tables: Path) -> Iterator[Fit]:

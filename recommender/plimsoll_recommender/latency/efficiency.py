@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from plimsoll_recommender.latency import calibration
-from plimsoll_recommender.latency.kernels import CollectiveLaw, DecodeLaw, Kernels, MatmulLaw, PrefillLaw
+from plimsoll_recommender.latency.kernels import (
+    CollectiveLaw,
+    DecodeLaw,
+    Kernels,
+    MatmulLaw,
+    PrefillLaw,
+)
 
 
 @dataclass(frozen=True)
@@ -14,23 +20,32 @@ class Serving:
     """What a step costs beside its measured kernels: the only figures fitted on served requests.
 
     Args:
-        kernel_time: time of kernels in a running engine over their time measured alone.
+        arithmetic: share of the arithmetic of kernels measured alone that a GPU sustains under load: power limits its
+            clock, and caches are cold.
         layer: seconds per layer of small kernels (norms, rotary embedding, cache writes, activation functions).
         traffic: hidden-size elements that they move per token and layer.
-        collective: time of an all-reduce in a running engine over its time measured alone (ranks wait for each other).
+        collective: seconds per byte of an all-reduce in a running engine over those measured alone: large messages are
+            summed in the switch, which the measurements leave out.
+        fused: share of an all-reduce's fixed time that is left when it also adds and normalises.
+        routing: exponent of the number of tokens in the share of experts used: 1 is even and independent routing, less
+            when the tokens of a batch prefer the same experts.
+        imbalance: more rows than the mean on the busiest GPU when whole experts are distributed, as a share.
         step: seconds per step on the host that the GPU waits for: scheduling, sampling, hand-over.
         sequence: the same per running sequence.
         exposed: share of that host time which the GPU still waits for when the engine schedules the next step while
             one runs (asynchronous scheduling).
     """
 
-    kernel_time: float = 1.0
-    layer: float = 19e-6
-    traffic: float = 4.5
-    collective: float = 1.0
-    step: float = 0.35e-3
-    sequence: float = 45e-6
-    exposed: float = 0.22
+    arithmetic: float = 0.86
+    layer: float = 16.5e-6
+    traffic: float = 6.3
+    collective: float = 0.88
+    fused: float = 0.7
+    routing: float = 0.93
+    imbalance: float = 0.19
+    step: float = 0.54e-3
+    sequence: float = 40e-6
+    exposed: float = 0.245
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,11 @@ AMPERE: Final = Efficiency(calibration.AMPERE, SERVING)
 ADA: Final = Efficiency(calibration.ADA, SERVING)
 
 CONSUMER: Final = Efficiency(
-    replace(calibration.ADA, matmul=calibration.BLACKWELL.matmul, experts=calibration.BLACKWELL.experts),
+    replace(
+        calibration.ADA,
+        matmul=calibration.BLACKWELL.matmul,
+        experts=calibration.BLACKWELL.experts,
+    ),
     SERVING,
     calibrated=False,
 )
@@ -72,7 +91,7 @@ OLD: Final = Efficiency(
         prefill=PrefillLaw(20e-6, 20e-9, 3.0, 0.20),
         prefill_fp8=PrefillLaw(20e-6, 20e-9, 3.0, 0.20),
         latent_decode=calibration.AMPERE.latent_decode,
-        collective=CollectiveLaw(15e-6, 2e-6, 0.30),
+        collective=CollectiveLaw(15e-6, 2e-6, 0.25),
     ),
     SERVING,
     calibrated=False,
@@ -91,7 +110,7 @@ CDNA: Final = Efficiency(
         prefill=PrefillLaw(14e-6, 10e-9, 2.5, 0.35),
         prefill_fp8=PrefillLaw(14e-6, 10e-9, 3.0, 0.33),
         latent_decode=replace(calibration.LATENT_DECODE, bandwidth=0.5),
-        collective=CollectiveLaw(15e-6, 1e-6, 0.30),
+        collective=CollectiveLaw(15e-6, 1e-6, 0.25),
     ),
     SERVING,
     calibrated=False,

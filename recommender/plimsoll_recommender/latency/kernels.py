@@ -45,7 +45,13 @@ class MatmulLaw:
     sharpness: float
 
     def seconds(
-        self, rows: float, outputs: float, inputs: float, weight_bytes: float, bandwidth: float, flops: float
+        self,
+        rows: float,
+        outputs: float,
+        inputs: float,
+        weight_bytes: float,
+        bandwidth: float,
+        flops: float,
     ) -> float:
         """Seconds of one product.
 
@@ -72,9 +78,6 @@ class ExpertsLaw:
         compute: share of the FLOP/s of the format reached by many rows per expert.
         padding: rows that every used expert computes in vain: tiles are not full.
         traffic: how often the activations of the routed tokens are read or written, in passes of 16 bits.
-        routing: exponent of the number of tokens in the share of experts used: 1 is even and independent routing, less
-            when the tokens of a batch prefer the same experts.
-        imbalance: more rows than the mean on the busiest GPU when whole experts are distributed, as a share.
         sharpness: exponent of `overlapped`.
     """
 
@@ -83,8 +86,6 @@ class ExpertsLaw:
     compute: float
     padding: float
     traffic: float
-    routing: float
-    imbalance: float
     sharpness: float
 
 
@@ -131,7 +132,8 @@ class CollectiveLaw:
     Args:
         launch: seconds between two GPUs.
         per_rank: more seconds per further GPU.
-        link: share of the link's bandwidth reached: a ring moves 2 (n - 1) / n of the message over each link.
+        link: share of the link's bandwidth reached, over the message: what a ring moves more with more GPUs
+            (2 (n - 1) / n), many links and sums in the switch win back.
     """
 
     launch: float
@@ -142,9 +144,9 @@ class CollectiveLaw:
         """Seconds of an all-reduce of nothing."""
         return self.launch + self.per_rank * (ranks - 2)
 
-    def per_byte(self, ranks: int, bandwidth: float) -> float:
+    def per_byte(self, bandwidth: float) -> float:
         """Seconds per byte of the message, `bandwidth` being the link's in bytes/s."""
-        return 2 * (ranks - 1) / ranks / (bandwidth * self.link)
+        return 1 / (bandwidth * self.link)
 
 
 @dataclass(frozen=True)

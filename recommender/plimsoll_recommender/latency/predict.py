@@ -11,7 +11,11 @@ from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.distributions import latency, quantile
 from plimsoll_recommender.latency.efficiency import efficiency_of
-from plimsoll_recommender.latency.replica import REQUEST_OVERHEAD, OperatingPoint, Replica
+from plimsoll_recommender.latency.replica import (
+    REQUEST_OVERHEAD,
+    OperatingPoint,
+    Replica,
+)
 from plimsoll_recommender.prediction import Prediction, Throughput
 from plimsoll_recommender.traffic import Objectives, Workload
 
@@ -155,7 +159,12 @@ def _admission_wait(replica: Replica, point: OperatingPoint) -> float:
 
 
 def _times(
-    replica: Replica, point: OperatingPoint, wait: float, *, admission_variation: float, open_loop: bool
+    replica: Replica,
+    point: OperatingPoint,
+    wait: float,
+    *,
+    admission_variation: float,
+    open_loop: bool,
 ) -> _Times:
     own = point.prefill_time
     ttft = REQUEST_OVERHEAD + wait + own

@@ -12,9 +12,24 @@ from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.facts.layers import Layer, Split, Weight
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.facts.quantization import FP8_BLOCK_BITS
-from plimsoll_recommender.latency.kernels import ExpertsLaw, Kernels, MatmulLaw, overlapped
+from plimsoll_recommender.latency.efficiency import Efficiency
+from plimsoll_recommender.latency.kernels import (
+    ACTIVATION_BYTES,
+    ExpertsLaw,
+    MatmulLaw,
+    overlapped,
+)
 
-COLUMN_DIVIDED: Final = ("down_proj", "o_proj", "out_proj", "wo", "dense_4h_to_h", "c_proj", "fc2", "w2")
+COLUMN_DIVIDED: Final = (
+    "down_proj",
+    "o_proj",
+    "out_proj",
+    "wo",
+    "dense_4h_to_h",
+    "c_proj",
+    "fc2",
+    "w2",
+)
 """Ends of the names of weights whose inputs, not outputs, tensor parallelism divides: the second of a pair."""
 
 WEIGHT_ONLY_COMPUTE: Final = 0.75
@@ -136,7 +151,12 @@ def _layer_products(layer: Layer, compute: str, gpu: Accelerator, tensor: int) -
         size = weight.elements * share * weight.bits / 8
         name = weight.fused or weight.module
         before = fused.get(name, (0.0, inputs, 0.0, ""))
-        fused[name] = (before[0] + outputs, inputs, before[2] + size, format_of(weight, compute, gpu))
+        fused[name] = (
+            before[0] + outputs,
+            inputs,
+            before[2] + size,
+            format_of(weight, compute, gpu),
+        )
     return list(fused.values())
 
 
@@ -174,7 +194,12 @@ def mixtures_of(facts: ModelFacts, gpu: Accelerator, config: EngineConfig) -> li
     return found
 
 
-def products_seconds(rows: float, products: list[Product], gpu: Accelerator, laws: Mapping[str, MatmulLaw]) -> float:
+def products_seconds(
+    rows: float,
+    products: list[Product],
+    gpu: Accelerator,
+    laws: Mapping[str, MatmulLaw],
+) -> float:
     """Seconds of all dense products of a step with `rows` tokens."""
     time = 0.0
     for product in products:
@@ -183,29 +208,58 @@ def products_seconds(rows: float, products: list[Product], gpu: Accelerator, law
         if product.format == "weight-only":
             flops *= WEIGHT_ONLY_COMPUTE
         time += product.count * law.seconds(
-            rows, product.outputs, product.inputs, product.weight_bytes, gpu.memory_bandwidth, flops
+            rows,
+            product.outputs,
+            product.inputs,
+            product.weight_bytes,
+            gpu.memory_bandwidth,
+            flops,
         )
     return time
 
 
-def mixture_seconds(rows: float, mixture: Mixture, gpu: Accelerator, law: ExpertsLaw) -> float:
-    """Seconds of one layer's experts with `rows` tokens on this rank."""
+def mixture_seconds(
+    rows: float,
+    mixture: Mixture,
+    gpu: Accelerator,
+    law: ExpertsLaw,
+    routing: float,
+    imbalance: float,
+) -> float:
+    """Seconds of one layer's experts with `rows` tokens on this rank.
+
+    Args:
+        rows: tokens.
+        mixture: the experts.
+        gpu: what they run on.
+        law: of their products.
+        routing: exponent of the number of tokens in the share of experts used.
+        imbalance: more rows than the mean on the busiest GPU, as a share.
+    """
     tokens = rows * mixture.sources
-    used = 1.0 - math.pow(1.0 - mixture.used / mixture.experts, math.pow(tokens, law.routing))
-    touched = mixture.held * used
-    # Whole experts on other GPUs take their share of the tokens; the busiest GPU is waited for.
-    routed = tokens * mixture.used * mixture.held / mixture.experts if mixture.ranks > 1 else tokens * mixture.used
+    touched = mixture.held * (1.0 - math.pow(1.0 - mixture.used / mixture.experts, math.pow(tokens, routing)))
+    routed = tokens * mixture.used
     if mixture.ranks > 1:
-        routed *= 1 + law.imbalance
+        # Whole experts on other GPUs take their share of the tokens; the busiest GPU is waited for.
+        routed *= mixture.held / mixture.experts * (1 + imbalance)
     memory = touched * mixture.weight_bytes / (gpu.memory_bandwidth * law.bandwidth)
     compute = 2 * (routed + law.padding * touched) * mixture.elements / (flops_of(gpu, mixture.format) * law.compute)
-    moved = law.traffic * 2 * routed * 2 * (mixture.hidden + mixture.inner) / gpu.memory_bandwidth
+    moved = law.traffic * ACTIVATION_BYTES * routed * 2 * (mixture.hidden + mixture.inner) / gpu.memory_bandwidth
     return law.launch + overlapped(memory, compute, law.sharpness) + moved
 
 
-def experts_seconds(rows: float, mixtures: list[Mixture], gpu: Accelerator, kernels: Kernels) -> float:
+def experts_seconds(rows: float, mixtures: list[Mixture], gpu: Accelerator, efficiency: Efficiency) -> float:
     """Seconds of all experts of a step with `rows` tokens on this rank."""
+    laws, serving = efficiency.kernels.experts, efficiency.serving
     return sum(
-        mixture.count * mixture_seconds(rows, mixture, gpu, law_of(kernels.experts, mixture.format))
+        mixture.count
+        * mixture_seconds(
+            rows,
+            mixture,
+            gpu,
+            law_of(laws, mixture.format),
+            serving.routing,
+            serving.imbalance,
+        )
         for mixture in mixtures
     )

@@ -20,19 +20,24 @@ from plimsoll_recommender.latency.distributions import variation_of
 from plimsoll_recommender.latency.efficiency import Efficiency
 from plimsoll_recommender.latency.step_time import StepTimeModel
 from plimsoll_recommender.memory.defaults import resolve
-from plimsoll_recommender.memory.ledger import CONCURRENT_BATCHES, MemoryLedger, layout_of, memory_ledger
+from plimsoll_recommender.memory.ledger import (
+    CONCURRENT_BATCHES,
+    MemoryLedger,
+    layout_of,
+    memory_ledger,
+)
 from plimsoll_recommender.traffic import Workload
 
 KV_WATERMARK: Final = 0.97
 """Share of the KV cache that is in use before sequences are preempted: blocks are taken one at a time."""
 
-REQUEST_OVERHEAD: Final = 0.035
+REQUEST_OVERHEAD: Final = 0.037
 """Seconds of a request outside the engine's steps: HTTP, tokenisation, hand-over and the first chunk's way back."""
 
 CHUNK_WORTH_A_STEP: Final = 0.1
 """Share of the token budget below which the rest of a prompt is not counted as a step of its own."""
 
-START_BURST: Final = 0.08
+START_BURST: Final = 0.077
 """Prompts that a closed loop's request waits for, per other request in flight.
 
 A closed loop starts all its requests at once: with about ten requests per slot, as benchmarks send, one in ten waits
@@ -141,7 +146,10 @@ class Replica:
         """
         generated = max(self.workload.output_tokens, 1.0)
         prompt = self.workload.computed_input_tokens
-        return min(self.slots, self.config.max_num_batched_tokens * generated / (prompt + generated))
+        return min(
+            self.slots,
+            self.config.max_num_batched_tokens * generated / (prompt + generated),
+        )
 
     def at(self, decoding: float) -> OperatingPoint:
         """The steady state with `decoding` sequences generating (above zero, at most `most_decoding`)."""
@@ -223,7 +231,11 @@ class Replica:
 
 
 def _kv_slots(
-    facts: ModelFacts, config: ResolvedConfig, ledger: MemoryLedger, workload: Workload, output_variation: float
+    facts: ModelFacts,
+    config: ResolvedConfig,
+    ledger: MemoryLedger,
+    workload: Workload,
+    output_variation: float,
 ) -> float:
     """Sequences whose KV fits at once, at the mean length they have while running."""
     layout = layout_of(facts.as_loaded(config.dtype, config.quantization), config, ledger.stage)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from plimsoll_recommender.catalogue.accelerators import Accelerator
@@ -12,7 +12,13 @@ from plimsoll_recommender.facts.layers import Layer, StateCache, TokenCache
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.efficiency import Efficiency, efficiency_of
 from plimsoll_recommender.latency.kernels import CHAIN_TOKENS
-from plimsoll_recommender.latency.products import experts_seconds, law_of, mixtures_of, products_of, products_seconds
+from plimsoll_recommender.latency.products import (
+    experts_seconds,
+    law_of,
+    mixtures_of,
+    products_of,
+    products_seconds,
+)
 from plimsoll_recommender.memory.ledger import check_division, kv_bytes_per_element
 from plimsoll_recommender.step_load import StepLoad
 
@@ -23,6 +29,16 @@ _HALF_OCTAVE: Final = math.sqrt(0.5)
 
 ASYNCHRONOUS: Final = (0, 14, 0)
 """From this release vLLM schedules asynchronously by default (its release notes)."""
+
+FUSED_ALL_REDUCE: Final = (0, 16, 0)
+"""From this release vLLM fuses all-reduces with the addition and the norm after them by default on Hopper and later."""
+
+MORE_COLLECTIVES: Final = {
+    "MiniMaxM2ForCausalLM": 2,
+    "Olmo2ForCausalLM": 2,
+    "Olmo3ForCausalLM": 2,
+}
+"""Further collectives per layer of architectures that normalise queries and keys across all heads."""
 
 STAGE_HANDOVER: Final = 60e-6
 """Seconds to hand activations from one pipeline stage to the next on one node."""
@@ -86,7 +102,11 @@ class StepTimeModel:
 
     @classmethod
     def for_engine(
-        cls, facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency | None = None
+        cls,
+        facts: ModelFacts,
+        gpu: Accelerator,
+        config: EngineConfig,
+        efficiency: Efficiency | None = None,
     ) -> StepTimeModel:
         """The model of a replica.
 
@@ -111,7 +131,12 @@ class StepTimeModel:
         return self.mixed_seconds(prefill, reach, decode, context, load.sampled_sequences)
 
     def mixed_seconds(
-        self, prefill: float, reach: float, decode: float, context: float, sampled: float | None = None
+        self,
+        prefill: float,
+        reach: float,
+        decode: float,
+        context: float,
+        sampled: float | None = None,
     ) -> float:
         """Seconds of a step in real-valued terms.
 
@@ -164,6 +189,7 @@ class StepTimeModel:
 def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency) -> StepTimeModel:
     stages = config.pipeline_parallel_size
     kernels, serving = efficiency.kernels, efficiency.serving
+    gpu = _under_load(gpu, serving.arithmetic)
     bandwidth = gpu.memory_bandwidth
     layers = len(facts.layers) / stages
     collective, per_token_collective = _collective(facts, gpu, config, efficiency, layers)
@@ -174,7 +200,7 @@ def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, effici
     attention = sum(count for _, count in attending) / stages
     latent = sum(count for layer, count in attending if _is_latent(layer)) / stages
     outputs = sum(layer.query_heads * layer.output_dim * count for layer, count in attending) / stages
-    tensor, scale = config.tensor_parallel_size, serving.kernel_time
+    tensor = config.tensor_parallel_size
     head_memory, head_compute = _head(facts, gpu, config, efficiency)
     eager = EAGER_LAYER_PENALTY if config.enforce_eager else 1.0
     host = serving.exposed if config.version >= ASYNCHRONOUS else 1.0
@@ -188,12 +214,21 @@ def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, effici
         per_token=serving.traffic * facts.hidden_size * facts.dtype_bytes * layers / bandwidth + per_token_collective,
         weights=curve[0][1],
         curve=curve,
-        decode_launch=scale * ((attention - latent) * decode.launch + latent * kernels.latent_decode.launch),
-        prefill_launch=scale * attention * prefill.launch,
-        prefill_token=scale * prefill.traffic * 2 * 2 * outputs / tensor / bandwidth,
-        head_memory=scale * head_memory,
-        head_compute=scale * head_compute,
+        decode_launch=(attention - latent) * decode.launch + latent * kernels.latent_decode.launch,
+        prefill_launch=attention * prefill.launch,
+        prefill_token=prefill.traffic * 2 * 2 * outputs / tensor / bandwidth,
+        head_memory=head_memory,
+        head_compute=head_compute,
         readers=_readers(facts, gpu, config, efficiency),
+    )
+
+
+def _under_load(gpu: Accelerator, share: float) -> Accelerator:
+    """The GPU with the arithmetic that it sustains."""
+    types = ("flops_16bit", "flops_fp8", "flops_int8", "flops_fp4")
+    return replace(
+        gpu,
+        **{name: rate * share for name in types if (rate := getattr(gpu, name)) is not None},
     )
 
 
@@ -201,15 +236,14 @@ def _curve(
     facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency
 ) -> tuple[tuple[float, float, float], ...]:
     """(tokens, seconds of the products, more seconds per token) at every point of the grid."""
-    kernels, scale = efficiency.kernels, efficiency.serving.kernel_time
-    products, mixtures = products_of(facts, gpu, config), mixtures_of(facts, gpu, config)
+    products, mixtures = (
+        products_of(facts, gpu, config),
+        mixtures_of(facts, gpu, config),
+    )
     tokens = [2 ** (point / 2) for point in range(GRID_POINTS)]
     seconds = [
-        scale
-        * (
-            products_seconds(rows, products, gpu, kernels.matmul)
-            + (experts_seconds(rows, mixtures, gpu, kernels) if mixtures else 0.0)
-        )
+        products_seconds(rows, products, gpu, efficiency.kernels.matmul)
+        + (experts_seconds(rows, mixtures, gpu, efficiency) if mixtures else 0.0)
         for rows in tokens
     ]
     slopes = [
@@ -231,7 +265,11 @@ def _head(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency:
 
 
 def _collective(
-    facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency, layers: float
+    facts: ModelFacts,
+    gpu: Accelerator,
+    config: EngineConfig,
+    efficiency: Efficiency,
+    layers: float,
 ) -> tuple[float, float]:
     """(seconds per step, seconds per token) of collectives; beyond the link domain they go over PCIe.
 
@@ -239,17 +277,19 @@ def _collective(
     before the experts and scatter the sums after them, which together move as much as an all-reduce of all tokens.
     """
     tensor, ranks = config.tensor_parallel_size, config.data_parallel_size
-    law, scale = efficiency.kernels.collective, efficiency.serving.collective
+    law, serving = efficiency.kernels.collective, efficiency.serving
     message = facts.hidden_size * facts.dtype_bytes
     fixed = per_token = 0.0
     if tensor > 1:
-        fixed += 2 * layers * law.fixed(tensor)
-        per_token += 2 * layers * message * law.per_byte(tensor, _link(gpu, tensor))
+        fused = serving.fused if config.version >= FUSED_ALL_REDUCE else 1.0
+        more = MORE_COLLECTIVES.get(facts.architecture, 0)
+        fixed += (2 * fused + more) * layers * law.fixed(tensor)
+        per_token += 2 * layers * message * law.per_byte(_link(gpu, tensor))
     if config.expert_parallel and ranks > 1:
         mixed = sum(count for layer, count in facts.layer_counts if layer.top_k) / config.pipeline_parallel_size
         fixed += 2 * mixed * law.fixed(ranks)
-        per_token += mixed * message * ranks * law.per_byte(ranks, _link(gpu, ranks * tensor))
-    return scale * fixed, scale * per_token
+        per_token += mixed * message * ranks * law.per_byte(_link(gpu, ranks * tensor))
+    return fixed, serving.collective * per_token
 
 
 def _link(gpu: Accelerator, ranks: int) -> float:
@@ -265,7 +305,7 @@ def _is_latent(layer: Layer) -> bool:
 def _readers(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency) -> tuple[Reader, ...]:
     """Attention by window length."""
     tensor, stages = config.tensor_parallel_size, config.pipeline_parallel_size
-    kernels, scale = efficiency.kernels, efficiency.serving.kernel_time
+    kernels = efficiency.kernels
     element = kv_bytes_per_element(facts, config.kv_cache_dtype)
     prefill = kernels.prefill_fp8 if element < 2 else kernels.prefill
     found: dict[float, list[float]] = {}
@@ -277,7 +317,7 @@ def _readers(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficien
         decode = kernels.decode_fp8 if element < 2 else kernels.decode
         if _is_latent(layer):
             decode = kernels.latent_decode
-        share = scale * count / stages
+        share = count / stages
         cache = layer.cache
         if isinstance(cache, TokenCache):
             stored = cache.elements_per_token(tensor) * element + cache.extra_bytes
