@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from plimsoll_recommender.errors import RecommenderError
+from plimsoll_recommender.facts.fields import is_real, shown
 
 DEFAULT_ENGINE_VERSION: Final = "0.32.0"
 """vLLM release assumed when none is named: the oldest without a known advisory for untrusted clients."""
@@ -19,6 +19,9 @@ KV_CACHE_DTYPES: Final = (
 
 SPECULATIVE_METHODS: Final = (None, "mtp", "eagle", "eagle3", "draft_model", "ngram")
 """Drafters that are told apart: the model's own layers, a head on the model, a model of its own, no model."""
+
+MOST_SETTING: Final = 1_000_000_000
+"""No whole-number setting can be larger: it would be a typing error."""
 
 ENCODER_MODES: Final = ("weights", "data")
 """Values of --mm-encoder-tp-mode."""
@@ -33,6 +36,8 @@ def version_of(text: str) -> tuple[int, int, int]:
     Raises:
         RecommenderError: when it does not start with two numbers.
     """
+    if not isinstance(text, str):
+        raise RecommenderError(f"engine_version must be a text such as {DEFAULT_ENGINE_VERSION}, got {shown(text)}")
     parts = text.strip().removeprefix("v").split(".")
     numbers: list[int] = []
     for part in parts[:3]:
@@ -45,7 +50,9 @@ def version_of(text: str) -> tuple[int, int, int]:
             break
         numbers.append(int(digits))
     if len(numbers) < 2:
-        raise RecommenderError(f"engine_version {text!r} is not a release: write it as in {DEFAULT_ENGINE_VERSION}")
+        raise RecommenderError(
+            f"engine_version {shown(text)} is not a release: write it as in {DEFAULT_ENGINE_VERSION}"
+        )
     return (numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else 0)
 
 
@@ -113,10 +120,15 @@ class EngineConfig:
         for field in ("max_loras", "max_lora_rank", "num_speculative_tokens"):
             _at_least(field, getattr(self, field), 0)
         share = self.gpu_memory_utilization
-        if share is not None and not (math.isfinite(share) and 0 < share <= 1):
-            raise RecommenderError(f"gpu_memory_utilization must be above 0 and at most 1, got {share:g}: try 0.9")
-        if not (math.isfinite(self.draft_weights_gib) and self.draft_weights_gib >= 0):
-            raise RecommenderError(f"draft_weights_gib must not be negative, got {self.draft_weights_gib:g}")
+        if share is not None and not (is_real(share) and 0 < share <= 1):
+            raise RecommenderError(f"gpu_memory_utilization must be above 0 and at most 1, got {shown(share)}: try 0.9")
+        if not (is_real(self.draft_weights_gib) and self.draft_weights_gib >= 0):
+            raise RecommenderError(f"draft_weights_gib must not be negative, got {shown(self.draft_weights_gib)}")
+        for field in ("expert_parallel", "enforce_eager", "enable_prefix_caching"):
+            if not isinstance(getattr(self, field), bool):
+                raise RecommenderError(f"{field} must be true or false, got {shown(getattr(self, field))}")
+        if self.quantization is not None and not isinstance(self.quantization, str):
+            raise RecommenderError(f"quantization must be a name such as fp8, got {shown(self.quantization)}")
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("kv_cache_dtype", self.kv_cache_dtype, KV_CACHE_DTYPES)
         _one_of("speculative_method", self.speculative_method, SPECULATIVE_METHODS)
@@ -154,14 +166,14 @@ def resolved_with(config: EngineConfig, **values: Any) -> ResolvedConfig:
 
 def _at_least(field: str, value: int, least: int) -> None:
     # Callers without type checking pass strings, floats and truth values.
-    if type(value) is not int or value < least:
-        raise RecommenderError(f"{field} must be a whole number of at least {least}, got {value!r}")
+    if type(value) is not int or not least <= value <= MOST_SETTING:
+        raise RecommenderError(f"{field} must be a whole number from {least} to {MOST_SETTING:,}, got {shown(value)}")
 
 
 def _one_of(field: str, value: object, allowed: tuple[str | None, ...]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str | None) or value not in allowed:
         known = ", ".join(name for name in allowed if name is not None)
-        raise RecommenderError(f"{field} {value!r} is not known: use one of {known}")
+        raise RecommenderError(f"{field} {shown(value)} is not known: use one of {known}")
 
 
 def _batch_order(tokens: int | None, sequences: int | None) -> None:

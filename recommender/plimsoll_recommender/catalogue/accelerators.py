@@ -10,6 +10,7 @@ from functools import cache
 from importlib import resources
 
 from plimsoll_recommender.errors import UnknownAcceleratorError
+from plimsoll_recommender.facts.fields import shown
 
 
 @dataclass(frozen=True)
@@ -101,4 +102,5 @@ def accelerator(name: str) -> Accelerator:
         return found
     near = difflib.get_close_matches(folded, _index(), n=3, cutoff=0.5)
     names = sorted({_index()[match].product for match in near}) or ["NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"]
-    raise UnknownAcceleratorError(f"accelerator {name!r} is not in the catalogue: did you mean {', '.join(names)}?")
+    near_names = ", ".join(names)
+    raise UnknownAcceleratorError(f"accelerator {shown(name)} is not in the catalogue: did you mean {near_names}?")

@@ -27,6 +27,16 @@ def shown(value: object) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
+def is_real(value: object) -> bool:
+    """Whether a value is a finite number that a float can hold; a truth value is not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def positive(value: object, named: str, default: float) -> float:
     """A number above zero; the default when it is absent.
 
@@ -35,7 +45,7 @@ def positive(value: object, named: str, default: float) -> float:
     """
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+    if not isinstance(value, int | float) or not is_real(value) or value <= 0:
         raise RecommenderError(f"{named} must be a number above zero, got {shown(value)}")
     return float(value)
 
@@ -84,8 +94,7 @@ class Fields:
                     f"model {self.name}: config.json has no {keys[0]}: add it, or use the config.json of the checkpoint"
                 )
             return default
-        known = isinstance(value, int | float) and not isinstance(value, bool)
-        if not known or not math.isfinite(value) or int(value) != value:
+        if not is_real(value) or int(value) != value:
             raise RecommenderError(f"model {self.name}: {keys[0]} must be a whole number, got {shown(value)}")
         if not least <= value <= most:
             raise RecommenderError(

@@ -9,6 +9,7 @@ from typing import Final
 from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.engine_config import EngineConfig, ResolvedConfig
 from plimsoll_recommender.errors import RecommenderError
+from plimsoll_recommender.facts.fields import positive
 from plimsoll_recommender.facts.model import GIB, ModelFacts
 from plimsoll_recommender.memory import budget
 from plimsoll_recommender.memory.defaults import resolve
@@ -130,8 +131,8 @@ def memory_ledger(
     loaded = facts.as_loaded(settings.dtype, settings.quantization)
     total = gpu_total_gib if gpu_total_gib is not None else gpu.memory_gib
     for name, value in (("gpu_total_gib", total), ("weights_gib", weights_gib)):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise RecommenderError(f"{name} must be above zero, got {value:g} GiB")
+        if value is not None:
+            positive(value, name, 0.0)
     # Every rank keeps as many blocks as the poorest one.
     stages = range(settings.pipeline_parallel_size)
     ledgers = [_stage_ledger(loaded, gpu, settings, stage, total, weights_gib, draft) for stage in stages]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from plimsoll_recommender import EngineConfig, ModelFacts, RecommenderError, accelerator, memory_ledger
 from plimsoll_recommender.facts.model import GIB
+from plimsoll_recommender.memory.defaults import resolve
+from plimsoll_recommender.memory.ledger import layout_of
+from plimsoll_recommender.memory.weights import draft_bytes, stage_range, stage_weight_bytes
 
 H100 = accelerator("H100")
 
@@ -182,3 +185,202 @@ def test_kv_heads_are_replicated_beyond_their_number() -> None:
         memory_ledger(facts, H100, EngineConfig(tensor_parallel_size=size, max_model_len=8192)) for size in (4, 8)
     )
     assert four.bytes_per_block == eight.bytes_per_block
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=4,
+)
+
+READABLE = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "vocab_size": 32_000,
+    "max_position_embeddings": 4096,
+    "torch_dtype": "bfloat16",
+}
+
+FIELDS = [
+    *READABLE,
+    *[
+        "head_dim",
+        "sliding_window",
+        "layer_types",
+        "rope_scaling",
+        "quantization_config",
+        "text_config",
+        "kv_lora_rank",
+        "q_lora_rank",
+        "index_n_heads",
+        "num_experts",
+        "moe_intermediate_size",
+        "num_nextn_predict_layers",
+        "vision_config",
+        "tie_word_embeddings",
+        "linear_num_value_heads",
+        "hybrid_override_pattern",
+        "mamba_num_heads",
+        "compress_ratios",
+        "block_configs",
+        "linear_attn_config",
+        "moe_layer_freq",
+        "partial_rotary_factor",
+        "sparse_attention_config",
+        "num_kv_shared_layers",
+        "mlp_layer_types",
+        "dtype",
+        "expert_dtype",
+    ],
+]
+
+
+def check_line(error: RecommenderError) -> None:
+    assert "\n" not in str(error)
+    assert len(str(error)) < 700
+
+
+@given(changes=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4), tensor=st.sampled_from([1, 2, 3, 8]))
+@settings(max_examples=200, deadline=None)
+def test_whatever_a_config_holds_the_answer_is_a_ledger_or_one_line(changes: dict[str, object], tensor: int) -> None:
+    try:
+        facts = ModelFacts.from_hf_config(READABLE | changes)
+        memory_ledger(facts, H100, EngineConfig(tensor_parallel_size=tensor))
+    except RecommenderError as error:
+        check_line(error)
+
+
+@given(
+    values=st.dictionaries(
+        st.sampled_from(list(EngineConfig.__dataclass_fields__)), JSON | st.sampled_from([10**400, -1, 0]), max_size=3
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_settings_hold_the_answer_is_a_ledger_or_one_line(values: dict[str, object]) -> None:
+    try:
+        config = EngineConfig(**values)  # type: ignore[arg-type]
+        memory_ledger(ModelFacts.from_hf_config(READABLE), H100, config)
+    except RecommenderError as error:
+        check_line(error)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0, "80", True, None, 10**400])
+def test_measured_values_that_are_none_are_refused(value: object) -> None:
+    facts = ModelFacts.load("Qwen/Qwen3-8B")
+    for name in ("gpu_total_gib", "weights_gib"):
+        if value is None:
+            memory_ledger(facts, H100, **{name: value})  # type: ignore[arg-type]
+            continue
+        with pytest.raises(RecommenderError, match=name):
+            memory_ledger(facts, H100, **{name: value})  # type: ignore[arg-type]
+
+
+WIDE = [
+    "Qwen/Qwen3-8B",
+    "openai/gpt-oss-20b",
+    "deepseek-ai/DeepSeek-V3",
+    "Qwen/Qwen3-30B-A3B",
+    "google/gemma-3-27b-it",
+    "Qwen/Qwen3-VL-8B-Instruct",
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+    "nvidia/Qwen3-235B-A22B-NVFP4",
+]
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_more_gpus_hold_less_each_and_no_less_together(name: str) -> None:
+    facts = ModelFacts.load(name)
+    one = stage_weight_bytes(facts, EngineConfig(), 0)
+    before = one
+    for size in (2, 4, 8):
+        if facts.num_attention_heads % size:
+            continue
+        for whole_experts in (False, True):
+            config = EngineConfig(tensor_parallel_size=size, expert_parallel=whole_experts)
+            held = stage_weight_bytes(facts, config, 0)
+            assert held <= one
+            # The allocator's rounding is the only thing that may be lost: 1 MiB of a large matrix.
+            assert held * size >= one * 0.97
+        assert held <= before * 1.02
+        before = held
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("stages", [2, 3, 4, 7])
+def test_stages_hold_the_whole_model_between_them(name: str, stages: int) -> None:
+    facts = ModelFacts.load(name)
+    config = EngineConfig(pipeline_parallel_size=stages)
+    parts = [stage_weight_bytes(facts, config, stage) for stage in range(stages)]
+    copies = facts.rotary_bytes * (stages - 1) + (facts.embedding.bytes_per_gpu(1) if facts.head is None else 0.0)
+    assert sum(parts) == pytest.approx(stage_weight_bytes(facts, EngineConfig(), 0) + copies, rel=1e-9)
+    places = [stage_range(facts, stages, stage) for stage in range(stages)]
+    assert [place for part in places for place in part] == list(range(len(facts.layers)))
+    # What remains goes before the last stage, so no stage has fewer layers than the last (get_pp_indices).
+    assert all(len(part) >= len(places[-1]) for part in places)
+
+
+def test_the_stage_that_binds_is_named() -> None:
+    facts = ModelFacts.load("meta-llama/Llama-3.1-70B-Instruct")
+    config = EngineConfig(tensor_parallel_size=2, pipeline_parallel_size=4, max_model_len=8192)
+    ledger = memory_ledger(facts, H100, config)
+    blocks = []
+    for stage in range(4):
+        part = layout_of(facts, resolve(config, facts, H100), stage)
+        assert part.bytes_per_block == 16 * 20 * 4 * 256 * 2
+        blocks.append(stage_weight_bytes(facts, config, stage))
+    assert ledger.reason.startswith(f"pipeline stage {ledger.stage} of 4 (ranks {2 * ledger.stage} to ")
+    assert ledger.weights_gib == pytest.approx(blocks[ledger.stage] / GIB)
+    # The last stage has the head and the sampler.
+    assert ledger.stage == 3
+
+
+def test_adapters_take_what_the_engine_sets_aside() -> None:
+    """Llama-3.1-8B at rank 16: 41.9 million elements in the layers' matrices (PEFT's count), embedding and head."""
+    facts = ModelFacts.load("meta-llama/Llama-3.1-8B-Instruct")
+    plain = memory_ledger(facts, H100, EngineConfig(max_model_len=8192))
+    four = memory_ledger(facts, H100, EngineConfig(max_model_len=8192, max_loras=4, max_lora_rank=16))
+    layers = 41_943_040
+    ends = 16 * 2 * (128_256 + 4096)
+    assert (four.weights_gib - plain.weights_gib) * GIB == pytest.approx(4 * 2 * (layers + ends), rel=1e-6)
+    # Divided over GPUs, A of one kind of matrix and B of the other stay whole.
+    split = EngineConfig(max_model_len=8192, tensor_parallel_size=4)
+    lighter, heavier = (
+        memory_ledger(facts, H100, replace(split, max_loras=count, max_lora_rank=16)).weights_gib for count in (0, 4)
+    )
+    assert (heavier - lighter) * GIB > 4 * 2 * (layers + ends) / 4
+
+
+def test_prediction_layers_weigh_on_the_last_stage_when_they_draft() -> None:
+    facts = ModelFacts.load("deepseek-ai/DeepSeek-V3")
+    config = EngineConfig(tensor_parallel_size=8, pipeline_parallel_size=2, max_model_len=8192)
+    settled = resolve(replace(config, num_speculative_tokens=1), facts, accelerator("H200"))
+    drafted = draft_bytes(facts, settled, None)
+    # 11.6 billion parameters in fp8 over 8 GPUs, beside what is on every one of them.
+    assert 1.3 < drafted / GIB < 1.7
+    assert draft_bytes(facts, replace(settled, speculative_method="ngram"), None) == 0
+    assert draft_bytes(facts, replace(settled, draft_weights_gib=3.0), None) == 3.0 * GIB
+
+
+def test_the_image_encoder_is_whole_in_data_mode() -> None:
+    facts = ModelFacts.load("Qwen/Qwen3-VL-8B-Instruct")
+    divided, whole = (
+        memory_ledger(facts, H100, EngineConfig(tensor_parallel_size=4, max_model_len=8192, mm_encoder_tp_mode=mode))
+        for mode in ("weights", "data")
+    )
+    encoder = sum(weight.elements for weight in facts.vision if weight.linear) * 2 / GIB
+    assert whole.weights_gib - divided.weights_gib == pytest.approx(encoder * 3 / 4, rel=0.01)
+
+
+def test_unknown_architectures_are_read_as_llama_like_and_said() -> None:
+    strange = {key: value for key, value in READABLE.items() if key not in ("architectures", "model_type")}
+    facts = ModelFacts.from_hf_config(strange | {"architectures": ["ZorpForCausalLM"], "model_type": "zorp"})
+    assert "ZorpForCausalLM is not known" in facts.approximate
+    assert facts.layers == ModelFacts.from_hf_config(READABLE).layers
+    assert not ModelFacts.from_hf_config(READABLE).approximate
+    with pytest.raises(RecommenderError, match="has no intermediate_size: add it"):
+        ModelFacts.from_hf_config({key: value for key, value in strange.items() if key != "intermediate_size"})
