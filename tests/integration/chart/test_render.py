@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -332,6 +334,18 @@ def granted(role: Manifest) -> set[tuple[str, ...]]:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
+
+
+@pytest.mark.parametrize("page", ["charts/plimsoll/README.md", "docs/flows/install.md"])
+def test_the_values_of_every_documented_command_are_taken(page: str, helm: Helm, chart: Path) -> None:
+    """`helm install` and `helm upgrade` as the documentation writes them."""
+    text = (Path(__file__).resolve().parents[3] / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(r"^ +(?:plimsoll sandbox exec -- )?helm (?:install|upgrade) .*$", text, re.MULTILINE)
+    assert commands
+    for command in commands:
+        words = shlex.split(command)
+        given = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
+        helm("template", "plimsoll", str(chart), *(f"--set={word}" for word in given))
 
 
 @pytest.mark.api_server
