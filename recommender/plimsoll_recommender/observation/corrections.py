@@ -264,6 +264,7 @@ def key_of(model: str, accelerator: str, config: EngineConfig) -> Key:
         release_of(config.engine_version),
         config.tensor_parallel_size,
         config.pipeline_parallel_size,
+        config.expert_parallel,
     )
 
 
