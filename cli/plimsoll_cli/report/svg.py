@@ -261,6 +261,8 @@ def _label_heights(frame: Frame, dots: Sequence[Dot]) -> list[float]:
     heights = [0.0] * len(dots)
     for index in sorted(range(len(dots)), key=lambda index: frame.y(dots[index].y)):
         x, height = frame.x(dots[index].x), frame.y(dots[index].y) + 4
+        if not dots[index].label:
+            continue
         while any(abs(height - other) < _LINE and abs(x - beside) < _LABEL_REACH for beside, other in placed):
             height += 2.0
         placed.append((x, height))
@@ -277,6 +279,6 @@ def _dot(frame: Frame, dot: Dot, label_height: float) -> Iterator[str]:
     )
     if dot.label:
         left = x > WIDTH * 0.7
-        kind = ' class="strong"' if dot.strong else ""
+        kind = ' class="halo strong"' if dot.strong else ' class="halo"'
         side = f'x="{x - 11:.1f}" text-anchor="end"' if left else f'x="{x + 11:.1f}"'
         yield f'<text{kind} {side} y="{label_height:.1f}">{escape(dot.label)}</text>'

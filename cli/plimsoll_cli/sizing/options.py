@@ -79,7 +79,9 @@ def engine_options(command: Command) -> Command:
         click.option("--max-model-len", type=int, help="Longest prompt plus output, tokens."),
         click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True),
         click.option("--quantization", "-q", help="Done while loading, such as fp8."),
-        click.option("--kv-cache-dtype", type=click.Choice(KV_CACHE_DTYPES), default="auto", show_default=True),
+        click.option(
+            "--kv-cache-dtype", type=click.Choice(KV_CACHE_DTYPES), metavar="TYPE", default="auto", show_default=True
+        ),
         click.option("--block-size", type=int, help="Tokens of a KV block."),
         click.option("--enforce-eager", is_flag=True, help="No CUDA graphs."),
         click.option("--max-loras", type=int, default=0, show_default=True, help="Adapters resident at once."),
@@ -107,11 +109,12 @@ def limit_options(command: Command) -> Command:
         click.option("--max-num-batched-tokens", type=int),
         click.option("--gpu-memory-utilization", type=float),
         click.option("--max-model-len", type=int),
-        click.option("--kv-cache-dtype", type=click.Choice(KV_CACHE_DTYPES)),
+        click.option("--kv-cache-dtype", type=click.Choice(KV_CACHE_DTYPES), metavar="TYPE"),
         click.option(
             "--allow-kv-cache-dtype",
             "allow_kv_cache_dtypes",
             type=click.Choice(KV_CACHE_DTYPES),
+            metavar="TYPE",
             multiple=True,
             help="KV cache type that may be chosen, such as fp8; repeatable.",
         ),
@@ -132,7 +135,7 @@ def limit_options(command: Command) -> Command:
         click.option(
             "--headroom", type=float, default=0.2, show_default=True, help="Share of the load line kept free."
         ),
-        click.option("--engine-version", default=DEFAULT_ENGINE_VERSION, show_default=True),
+        click.option("--engine-version", help=f"Release that will run.  [default: {DEFAULT_ENGINE_VERSION}]"),
     )(command)
 
 

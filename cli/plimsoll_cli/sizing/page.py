@@ -14,7 +14,7 @@ from plimsoll_cli.sizing.arguments import serve_command, short_name
 from plimsoll_cli.sizing.page_charts import curve_chart, fleet_chart, memory_bars
 from plimsoll_recommender import ModelFacts, Prediction, Recommendation
 from plimsoll_recommender.explanation.arithmetic import Term, kv_cache_terms, remainder_terms
-from plimsoll_recommender.explanation.headline import fleet_text, headline
+from plimsoll_recommender.explanation.headline import fleet_text, headline, member_text
 from plimsoll_recommender.explanation.neighbours import neighbour_curves
 from plimsoll_recommender.explanation.question import Question
 from plimsoll_recommender.explanation.ranks import ranks_of
@@ -43,6 +43,7 @@ def recommendation_page(
     """
     facts = answer.facts or question.facts
     sections = [
+        *_kinds(answer),
         _memory(facts, answer),
         *_curves(question, answer, curve),
         _fleets(question, answer),
@@ -72,6 +73,25 @@ def _tiles(question: Question, answer: Recommendation) -> list[Tile]:
         Tile(duration_text(predicted.tpot.at(percentile)), f"TPOT p{percentile:g} at the load line"),
         Tile(answer.confidence, "confidence", tone),  # type: ignore[arg-type]
     ]
+
+
+def _kinds(answer: Recommendation) -> list[Section]:
+    """The kinds of a mixed fleet; nothing when there is only one."""
+    if len(answer.fleet) < 2:
+        return []
+    header = ["kind", "requests to route to it", "load line of each", "max_num_seqs", "KV cache", "per hour"]
+    rows = [
+        [
+            member_text(member),
+            f"{member.weight:.1%}",
+            f"{member.load_line_rps:.3g} req/s",
+            str(member.config.max_num_seqs),
+            f"{member.ledger.kv_cache_gib:.1f} GiB per GPU",
+            f"{member.hourly_cost:.2f}",
+        ]
+        for member in answer.fleet
+    ]
+    return [Section("The fleet", table(header, rows), "What follows is of the first kind, which carries most.")]
 
 
 def _memory(facts: ModelFacts, answer: Recommendation) -> Section:

@@ -138,7 +138,8 @@ def fleet_chart(objectives: Objectives, answer: Recommendation, dearest: float) 
         tip = _fleet_tip(item.summary, item.hourly_cost, objectives, (item.ttft, item.tpot, item.e2e))
         tip += f"\n{item.rejected_because}"
         colour = "var(--accent)" if item.on_frontier else "var(--context)"
-        dots.append(Dot(item.hourly_cost, item.e2e, short_name(item.summary), tip, colour))
+        label = short_name(item.summary) if item.on_frontier else ""
+        dots.append(Dot(item.hourly_cost, item.e2e, label, tip, colour))
     dots = [dot for dot in dots if math.isfinite(dot.y)]
     if not dots:
         return '<p class="note">Nothing considered could be sized.</p>'

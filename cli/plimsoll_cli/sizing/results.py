@@ -83,5 +83,10 @@ def manifest_text(question: Question, answer: Recommendation, service: Path | No
 
 def _curve(question: Question, answer: Recommendation) -> list[CurvePoint]:
     return latency_curve(
-        answer.facts or question.facts, answer.accelerator, answer.config, question.workload, question.objectives
+        answer.facts or question.facts,
+        answer.accelerator,
+        answer.config,
+        question.workload,
+        question.objectives,
+        corrections=question.corrections,
     )

@@ -20,7 +20,7 @@ from plimsoll_cli.sizing.plot import CHOSEN, CURVE, LOAD_LINE, OBJECTIVE, Plot, 
 from plimsoll_recommender import Accelerator, Latency, MemoryLedger, ModelFacts, Objectives, Prediction, Recommendation
 from plimsoll_recommender.engine_config import ResolvedConfig
 from plimsoll_recommender.explanation.arithmetic import Term, kv_cache_terms, remainder_terms
-from plimsoll_recommender.explanation.headline import fleet_text, headline, layout_text
+from plimsoll_recommender.explanation.headline import fleet_text, headline, layout_text, member_text
 from plimsoll_recommender.explanation.question import Question
 from plimsoll_recommender.explanation.sensitivity import Variation
 from plimsoll_recommender.latency.curve import CurvePoint
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 PLOT_WIDTH: Final = 47
 PLOT_HEIGHT: Final = 9
 """Two plots beside each other on 100 columns."""
+
+VALUE_WIDTH: Final = 26
+"""Longest value of a setting before it is broken: longer than any product's name."""
+
+MOST_ALTERNATIVES: Final = 8
+"""Rows of the table of alternatives that are shown without --explain."""
 
 FRONTIER: Final = "*"
 """Mark of an alternative that is on the frontier of cost and latency."""
@@ -55,6 +61,7 @@ def recommendation_view(
         Text(question.facts.name, style="bold"),
         Text(headline(answer, question.workload, objectives)),
         _confidence(answer),
+        *_fleet(answer),
         _reasons(answer, explain=explain),
         _heading(f"Memory of one GPU, {answer.ledger.gpu_total_gib:.2f} GiB"),
         MemoryBar(answer.ledger),
@@ -69,7 +76,10 @@ def recommendation_view(
     ]
     if answer.alternatives:
         percentile = f"p{objectives.percentile:g}"
-        parts += [_heading(f"Considered; latencies at {percentile} under the expected load"), _alternatives(answer)]
+        parts += [
+            _heading(f"Considered; latencies at {percentile} under the expected load"),
+            _alternatives(answer, explain=explain),
+        ]
         if any(item.on_frontier for item in answer.alternatives):
             parts.append(Text(f"{FRONTIER} nothing considered is both cheaper and faster", style="dim"))
     if not explain:
@@ -96,7 +106,8 @@ def _table(*columns: str, right: Sequence[str] = (), fold: Sequence[str] = ()) -
 
 
 def _reasons(answer: Recommendation, *, explain: bool) -> Table:
-    table = _table("setting", "value", "why", fold=("why",))
+    table = _table("setting", "value", "why", fold=("why", "value"))
+    table.columns[1].max_width = VALUE_WIDTH
     for reason in answer.reasons:
         why = Text(reason.because)
         for neighbour in reason.rejected if explain else ():
@@ -105,17 +116,36 @@ def _reasons(answer: Recommendation, *, explain: bool) -> Table:
     return table
 
 
-def _alternatives(answer: Recommendation) -> Table:
+def _alternatives(answer: Recommendation, *, explain: bool) -> Table:
     figures = ("per hour", "TTFT", "TPOT")
     table = _table("", "configuration", *figures, "why not", right=figures, fold=("why not", "configuration"))
     chosen = (fleet_text(answer), f"{answer.cost.per_hour:.2f}", *map(duration_text, (answer.ttft, answer.tpot)))
     table.add_row("", *(Text(short_name(cell), style="bold") for cell in chosen), Text("chosen", style="bold"))
-    for item in answer.alternatives:
+    for item in answer.alternatives if explain else answer.alternatives[:MOST_ALTERNATIVES]:
         price = "-" if item.hourly_cost is None else f"{item.hourly_cost:.2f}"
         mark = FRONTIER if item.on_frontier else ""
         cells = (price, duration_text(item.ttft), duration_text(item.tpot))
-        table.add_row(mark, short_name(item.summary), *cells, Text(short_name(item.rejected_because)))
+        why = item.rejected_because if explain else item.rejected_because.partition(";")[0]
+        table.add_row(mark, short_name(item.summary), *cells, Text(short_name(why)))
     return table
+
+
+def _fleet(answer: Recommendation) -> Iterator[RenderableType]:
+    """The kinds of a mixed fleet, with what to route to each."""
+    if len(answer.fleet) < 2:
+        return
+    figures = ("requests to it", "load line", "max_num_seqs", "per hour")
+    table = _table("kind", *figures, right=figures)
+    for member in answer.fleet:
+        table.add_row(
+            member_text(member),
+            f"{member.weight:.0%}",
+            f"{member.load_line_rps:.3g} req/s each",
+            str(member.config.max_num_seqs),
+            f"{member.hourly_cost:.2f}",
+        )
+    yield _heading("The fleet; below, its first kind")
+    yield table
 
 
 def _terms(terms: Sequence[Term]) -> Table:

@@ -8,7 +8,7 @@ from typing import Final
 from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.prediction import Prediction
-from plimsoll_recommender.recommendation import Recommendation
+from plimsoll_recommender.recommendation import FleetMember, Recommendation
 from plimsoll_recommender.traffic import Objectives, Workload
 
 BINDS_FROM: Final = 0.97
@@ -79,8 +79,13 @@ def layout_text(config: EngineConfig) -> str:
 def fleet_text(answer: Recommendation) -> str:
     """`2 x NVIDIA-L4 TP 2`: replicas, accelerator and layout, of every kind in the fleet."""
     if len(answer.fleet) > 1:
-        return " + ".join(_kind(m.replicas, m.accelerator, m.config, m.variant) for m in answer.fleet)
+        return " + ".join(map(member_text, answer.fleet))
     return _kind(answer.replicas, answer.accelerator, answer.config, answer.variant)
+
+
+def member_text(member: FleetMember) -> str:
+    """`2 x NVIDIA-L4 TP 2` of one kind in a fleet."""
+    return _kind(member.replicas, member.accelerator, member.config, member.variant)
 
 
 def _kind(replicas: int, gpu: Accelerator, config: EngineConfig, variant: str) -> str:

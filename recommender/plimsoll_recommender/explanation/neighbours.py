@@ -32,7 +32,13 @@ def neighbour_curves(question: Question, answer: Recommendation) -> Iterator[tup
                 yield (
                     name,
                     latency_curve(
-                        facts, answer.accelerator, config, question.workload, question.objectives, points=POINTS
+                        facts,
+                        answer.accelerator,
+                        config,
+                        question.workload,
+                        question.objectives,
+                        corrections=question.corrections,
+                        points=POINTS,
                     ),
                 )
             except RecommenderError:

@@ -32,4 +32,6 @@ class Question:
         Raises:
             InfeasibleError: nothing fits, or no candidate meets the objectives even when idle.
         """
-        return recommend(self.facts, self.accelerators, self.workload, self.objectives, self.limits)
+        return recommend(
+            self.facts, self.accelerators, self.workload, self.objectives, self.limits, corrections=self.corrections
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.engine_config import EngineConfig
@@ -13,6 +13,9 @@ from plimsoll_recommender.latency.predict import UNCALIBRATED, at_point
 from plimsoll_recommender.latency.replica import Replica
 from plimsoll_recommender.prediction import Latency
 from plimsoll_recommender.traffic import Objectives, Workload
+
+if TYPE_CHECKING:
+    from plimsoll_recommender.observation.corrections import Corrections
 
 POINTS: Final = 40
 """Points of a curve: smooth on a screen."""
@@ -53,14 +56,19 @@ def latency_curve(
     workload: Workload,
     objectives: Objectives,
     *,
+    corrections: Corrections | None = None,
     points: int = POINTS,
 ) -> list[CurvePoint]:
-    """Latencies in an open loop, from an idle replica to a saturated one.
+    """Latencies in an open loop, from an idle replica to a saturated one, corrected by what was observed.
 
     Raises:
         InfeasibleError: when the engine would not start.
     """
-    replica = Replica.of(facts, gpu, config, workload)
+    # The corrections are built on this package.
+    from plimsoll_recommender.observation.apply import corrected_ledger, corrected_replica
+
+    ledger = corrected_ledger(facts, gpu, config, corrections)
+    replica = corrected_replica(Replica.of(facts, gpu, config, workload, ledger=ledger), facts, gpu, corrections)
     wide = 1.0 if efficiency_of(gpu.architecture).calibrated else UNCALIBRATED
     found = []
     for index in range(1, points + 1):

@@ -91,7 +91,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
 
 IMPOSSIBLE: list[tuple[tuple[str, ...], str]] = [
     (("memory", "-m", MODEL, "-g", "T4"), "GiB"),
-    ((*MEMORY, "--max-model-len", "99999999"), "max_model_len"),
+    (("memory", "-m", MODEL, "-g", "L4"), "max_model_len"),
     ((*RECOMMEND, "--ttft", "1ms"), "ttft"),
     ((*RECOMMEND, "--rps", "4", "--budget-per-hour", "0.01"), "budget_per_hour"),
     (("predict", "-m", "meta-llama/Llama-3.1-70B-Instruct", "-g", "L4", "--rps", "1"), "GiB"),
