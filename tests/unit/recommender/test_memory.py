@@ -94,6 +94,23 @@ def test_kv_cache_from_measured_weights(row: StartUp) -> None:
     assert ledger.kv_cache_low_gib <= row.kv <= ledger.kv_cache_high_gib
 
 
+def test_a_start_of_a_later_release_on_another_gpu() -> None:
+    """Llama-3.1-8B on an A100 with vLLM 0.31 and its own defaults: a log published in October 2026.
+
+    Of 72.91 GiB allowed, 15.26 were consumed (weights 15.0), 1.44 reserved for activations and graphs, 56.21 left.
+    """
+    facts, gpu = ModelFacts.load("meta-llama/Llama-3.1-8B-Instruct"), accelerator("A100-80GB")
+    ledger = memory_ledger(facts, gpu, EngineConfig(engine_version="0.31.0"))
+    assert ledger.requested_gib == pytest.approx(72.91, abs=0.01)
+    assert ledger.weights_gib == pytest.approx(15.0, abs=0.02)
+    assert ledger.weights_gib + ledger.non_torch_gib == pytest.approx(15.26, abs=0.05)
+    assert ledger.activation_peak_gib + ledger.cuda_graphs_gib == pytest.approx(1.44, abs=0.2)
+    assert ledger.kv_cache_gib == pytest.approx(56.21, rel=0.005)
+    assert ledger.kv_cache_low_gib < 56.21 < ledger.kv_cache_high_gib
+    assert ledger.kv_cache_tokens == pytest.approx(460_496, rel=0.005)
+    assert ledger.max_concurrency == pytest.approx(3.51, abs=0.03)
+
+
 def test_log_line_before_and_since_it_counts_by_concurrency() -> None:
     """0.20 and before log blocks per group; since 0.21 the log states concurrency times max_model_len."""
     facts = ModelFacts.load("openai/gpt-oss-20b")
@@ -208,36 +225,13 @@ READABLE = {
 
 FIELDS = [
     *READABLE,
-    *[
-        "head_dim",
-        "sliding_window",
-        "layer_types",
-        "rope_scaling",
-        "quantization_config",
-        "text_config",
-        "kv_lora_rank",
-        "q_lora_rank",
-        "index_n_heads",
-        "num_experts",
-        "moe_intermediate_size",
-        "num_nextn_predict_layers",
-        "vision_config",
-        "tie_word_embeddings",
-        "linear_num_value_heads",
-        "hybrid_override_pattern",
-        "mamba_num_heads",
-        "compress_ratios",
-        "block_configs",
-        "linear_attn_config",
-        "moe_layer_freq",
-        "partial_rotary_factor",
-        "sparse_attention_config",
-        "num_kv_shared_layers",
-        "mlp_layer_types",
-        "dtype",
-        "expert_dtype",
-    ],
-]
+    "head_dim", "sliding_window", "layer_types", "rope_scaling", "quantization_config", "text_config",
+    "kv_lora_rank", "q_lora_rank", "index_n_heads", "num_experts", "moe_intermediate_size",
+    "num_nextn_predict_layers", "vision_config", "tie_word_embeddings", "linear_num_value_heads",
+    "hybrid_override_pattern", "mamba_num_heads", "compress_ratios", "block_configs", "linear_attn_config",
+    "moe_layer_freq", "partial_rotary_factor", "sparse_attention_config", "num_kv_shared_layers", "mlp_layer_types",
+    "dtype", "expert_dtype",
+]  # fmt: skip
 
 
 def check_line(error: RecommenderError) -> None:
