@@ -34,18 +34,27 @@ class Serving:
         sequence: the same per running sequence.
         exposed: share of that host time which the GPU still waits for when the engine schedules the next step while
             one runs (asynchronous scheduling).
+        request: seconds of a request outside the engine's steps: HTTP, tokenisation and hand-over.
+        admission: steps between a request's arrival and its first token beside those that compute its prompt and the
+            one running when it arrives: the next is already scheduled, and tokens are handed over while another runs.
+        burst: prompts that a closed loop's request waits for, per other request in flight. A closed loop starts all
+            its requests at once: with about ten requests per slot, as benchmarks send, one in ten waits for half the
+            others (0.05), and what started together keeps arriving in clumps.
     """
 
-    arithmetic: float = 0.86
-    layer: float = 16.5e-6
+    arithmetic: float = 0.88
+    layer: float = 16.3e-6
     traffic: float = 6.3
-    collective: float = 0.88
-    fused: float = 0.7
-    routing: float = 0.93
+    collective: float = 0.91
+    fused: float = 0.70
+    routing: float = 0.926
     imbalance: float = 0.19
     step: float = 0.54e-3
-    sequence: float = 40e-6
-    exposed: float = 0.245
+    sequence: float = 39e-6
+    exposed: float = 0.24
+    request: float = 0.023
+    admission: float = 1.5
+    burst: float = 0.074
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.distributions import latency, quantile
 from plimsoll_recommender.latency.efficiency import efficiency_of
 from plimsoll_recommender.latency.replica import (
-    REQUEST_OVERHEAD,
     OperatingPoint,
     Replica,
 )
@@ -143,7 +142,7 @@ def _closed_point(replica: Replica, limit: float) -> OperatingPoint:
     decoding = min(limit, replica.most_decoding)
     for _ in range(12):
         point = replica.at(max(decoding, 1e-6))
-        beside = point.rate * (point.prefill_time + REQUEST_OVERHEAD)
+        beside = point.rate * (point.prefill_time + replica.serving.request)
         decoding = 0.5 * decoding + 0.5 * min(max(limit - beside, 0.25 * limit), replica.most_decoding)
     return replica.at(max(decoding, 1e-6))
 
@@ -167,7 +166,7 @@ def _times(
     open_loop: bool,
 ) -> _Times:
     own = point.prefill_time
-    ttft = REQUEST_OVERHEAD + wait + own
+    ttft = replica.serving.request + wait + own
     spread_of_wait = wait * max(1.0, admission_variation if wait > own else 1.0)
     ttft_variation = math.hypot(own * replica.input_variation, spread_of_wait) / ttft
     generated = max(replica.workload.output_tokens - 1.0, 0.0)

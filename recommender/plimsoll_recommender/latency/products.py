@@ -79,8 +79,8 @@ class Mixture:
 Law = TypeVar("Law")
 
 _NEAREST: Final = {
-    "fp4": ("fp4", "weight-only", "fp8", "16bit"),
-    "mxfp4": ("mxfp4", "weight-only", "fp4", "16bit"),
+    "fp4": ("fp4", "fp8", "fp8-block", "16bit"),
+    "mxfp4": ("mxfp4", "fp8", "weight-only", "16bit"),
     "fp8": ("fp8", "fp8-block", "weight-only", "16bit"),
     "fp8-block": ("fp8-block", "fp8", "weight-only", "16bit"),
     "int8": ("int8", "fp8", "16bit"),

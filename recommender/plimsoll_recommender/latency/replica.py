@@ -17,7 +17,7 @@ from plimsoll_recommender.engine_config import EngineConfig, ResolvedConfig
 from plimsoll_recommender.errors import InfeasibleError
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.distributions import variation_of
-from plimsoll_recommender.latency.efficiency import Efficiency
+from plimsoll_recommender.latency.efficiency import Efficiency, Serving, efficiency_of
 from plimsoll_recommender.latency.step_time import StepTimeModel
 from plimsoll_recommender.memory.defaults import resolve
 from plimsoll_recommender.memory.ledger import (
@@ -31,18 +31,8 @@ from plimsoll_recommender.traffic import Workload
 KV_WATERMARK: Final = 0.97
 """Share of the KV cache that is in use before sequences are preempted: blocks are taken one at a time."""
 
-REQUEST_OVERHEAD: Final = 0.037
-"""Seconds of a request outside the engine's steps: HTTP, tokenisation, hand-over and the first chunk's way back."""
-
 CHUNK_WORTH_A_STEP: Final = 0.1
 """Share of the token budget below which the rest of a prompt is not counted as a step of its own."""
-
-START_BURST: Final = 0.077
-"""Prompts that a closed loop's request waits for, per other request in flight.
-
-A closed loop starts all its requests at once: with about ten requests per slot, as benchmarks send, one in ten waits
-for half the others (0.05), and what started together keeps arriving in clumps. Fitted on the efficiencies' rows.
-"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +64,7 @@ class Replica:
 
     Args:
         model: step times.
+        serving: what serving adds to them.
         config: engine settings, all known.
         workload: request lengths.
         ledger: memory.
@@ -83,6 +74,7 @@ class Replica:
     """
 
     model: StepTimeModel
+    serving: Serving
     config: ResolvedConfig
     workload: Workload
     ledger: MemoryLedger
@@ -117,10 +109,12 @@ class Replica:
                 f"max_model_len {settings.max_model_len} is less than the mean request of {longest:g} tokens "
                 f"({workload.input_tokens:g} + {workload.output_tokens:g}): raise it to at least {math.ceil(longest)}"
             )
+        used = efficiency or efficiency_of(gpu.architecture)
         output_variation = variation_of(workload.output_tokens, workload.output_p95)
         slots_by_kv = _kv_slots(facts, settings, held, workload, output_variation)
         return cls(
-            model=StepTimeModel.for_engine(facts, gpu, settings, efficiency),
+            model=StepTimeModel.for_engine(facts, gpu, settings, used),
+            serving=used.serving,
             config=settings,
             workload=workload,
             ledger=held,
@@ -200,18 +194,24 @@ class Replica:
             burstiness: coefficient of variation of the time between arrivals.
             rivals: most other prompts that can be waiting (closed loop).
         """
-        residual = point.step_squares / (2 * point.step)
+        residual = point.step_squares / (2 * point.step) + self.serving.admission * min(
+            point.decoding, 1.0
+        ) * self.plain_step(point)
         variability = 0.5 * (burstiness**2 + self.input_variation**2)
         busy = min(point.prefill_busy, 0.999)
         queue = point.prefill_time * busy / (1 - busy) * variability
         return residual + min(queue, rivals * point.prefill_time)
+
+    def plain_step(self, point: OperatingPoint) -> float:
+        """Seconds of a step without prompts at an operating point."""
+        return self.model.mixed_seconds(0.0, 0.0, point.decoding, self.decode_context)
 
     def burst_wait(self, point: OperatingPoint, rivals: float) -> float:
         """Mean seconds that a closed loop's request waits because others start with it."""
         prompt = self.workload.computed_input_tokens
         reach = self.workload.input_tokens - 0.5 * prompt
         alone = self.model.mixed_seconds(prompt, reach, 0.0, 0.0)
-        return START_BURST * rivals * max(0.0, alone - self.model.mixed_seconds(0.0, 0.0, 1.0, 1.0))
+        return self.serving.burst * rivals * max(0.0, alone - self.model.mixed_seconds(0.0, 0.0, 1.0, 1.0))
 
     def busiest(self) -> OperatingPoint:
         """The steady state that carries the most."""
