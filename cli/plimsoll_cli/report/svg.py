@@ -278,7 +278,7 @@ def _dot(frame: Frame, dot: Dot, label_height: float) -> Iterator[str]:
         f'tabindex="0" data-tip="{escape(dot.tip)}"/>'
     )
     if dot.label:
-        left = x > WIDTH * 0.7
+        left = x + 11 + _LABEL_FROM * len(dot.label) > WIDTH
         kind = ' class="halo strong"' if dot.strong else ' class="halo"'
         side = f'x="{x - 11:.1f}" text-anchor="end"' if left else f'x="{x + 11:.1f}"'
         yield f'<text{kind} {side} y="{label_height:.1f}">{escape(dot.label)}</text>'

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 CONTEXT = {"max_content_width": 110}
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(cls=options.SizingCommand, context_settings=CONTEXT)
 @options.model_options
 @options.gpus_option
 @options.service_option
@@ -93,7 +93,7 @@ def _service_question(context: click.Context, given: dict[str, Any]) -> Question
     return service_question(context, given)
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(cls=options.SizingCommand, context_settings=CONTEXT)
 @options.model_options
 @options.one_gpu_option
 @options.engine_options
@@ -137,7 +137,7 @@ def _ledger(
     return corrected_ledger(facts, device, config, corrections, **measured), corrections
 
 
-@click.command(context_settings=CONTEXT)
+@click.command(cls=options.SizingCommand, context_settings=CONTEXT)
 @options.model_options
 @options.one_gpu_option
 @options.engine_options

@@ -14,7 +14,7 @@ from plimsoll_api.v1alpha1 import LLMServiceSpec, format_decimal, format_duratio
 from plimsoll_api.v1alpha1.base import to_camel
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sizing.wording import WRONG_INPUT, first_mistake
-from plimsoll_recommender import Limits, Objectives, Recommendation, Workload
+from plimsoll_recommender import Limits, ModelFacts, Objectives, Recommendation, Workload
 from plimsoll_recommender.engine_config import DEFAULT_ENGINE_VERSION
 from plimsoll_recommender.explanation.headline import headline
 from plimsoll_recommender.explanation.question import Question
@@ -31,6 +31,7 @@ def manifest_of(question: Question, answer: Recommendation) -> str:
     Raises:
         CommandError: something that an LLMService cannot say.
     """
+    _sayable(answer)
     spec = _spec(question, answer)
     try:
         LLMServiceSpec.model_validate(spec)
@@ -39,10 +40,32 @@ def manifest_of(question: Question, answer: Recommendation) -> str:
     document = {
         "apiVersion": "plimsoll.dev/v1alpha1",
         "kind": "LLMService",
-        "metadata": {"name": service_name(question.facts.name)},
+        "metadata": {"name": service_name((answer.facts or question.facts).name)},
         "spec": spec,
     }
     return _comments(question, answer) + yaml.safe_dump(document, sort_keys=False, width=_COMMENT_WIDTH)
+
+
+def _sayable(answer: Recommendation) -> None:
+    """Refuse an answer that the operator would not give to any LLMService.
+
+    Raises:
+        CommandError: with what to drop.
+    """
+    instead = "drop it, or start the engines yourself with --flags"
+    if len(answer.fleet) > 1:
+        raise CommandError(
+            "--manifest: an LLMService runs on one kind of GPU, the answer is a mix: drop --mix-accelerators",
+            WRONG_INPUT,
+        )
+    if answer.config.quantization:
+        raise CommandError(
+            f"--manifest: the operator sizes checkpoints as they are stored, without --variant "
+            f"{answer.config.quantization} done while loading: name a stored checkpoint, {instead}",
+            WRONG_INPUT,
+        )
+    if answer.config.expert_parallel or answer.config.data_parallel_size > 1:
+        raise CommandError(f"--manifest: the operator does not use --allow-expert-parallel: {instead}", WRONG_INPUT)
 
 
 def service_name(model: str) -> str:
@@ -77,21 +100,21 @@ def _unsaid(question: Question) -> list[str]:
 
 def _spec(question: Question, answer: Recommendation) -> dict[str, Any]:
     spec: dict[str, Any] = {
-        "model": {"uri": _uri(question)},
+        "model": {"uri": _uri(answer.facts or question.facts)},
         "workload": _workload(question.workload, answer),
         "objectives": _objectives(question.objectives),
         "accelerators": _accelerators(question),
-        "engine": _engine(question.limits),
+        "engine": _engine(question.limits, answer),
         "scaling": _scaling(question.limits, answer),
     }
     return {name: part for name, part in spec.items() if part}
 
 
-def _uri(question: Question) -> str:
-    source = Path(question.facts.source)
+def _uri(facts: ModelFacts) -> str:
+    source = Path(facts.source)
     if source.is_file():
         return f"file://{source.resolve().parent}"
-    return f"hf://{question.facts.name.removeprefix('hf://')}"
+    return f"hf://{facts.name.removeprefix('hf://')}"
 
 
 def _workload(workload: Workload, answer: Recommendation) -> dict[str, Any]:
@@ -137,11 +160,14 @@ def _accelerators(question: Question) -> list[dict[str, Any]]:
     return said
 
 
-def _engine(limits: Limits) -> dict[str, Any]:
+def _engine(limits: Limits, answer: Recommendation) -> dict[str, Any]:
     said: dict[str, Any] = {
         to_camel(name): format_decimal(value, 4) if isinstance(value, float) else value
         for name, value in limits.pinned().items()
     }
+    if limits.allow_kv_cache_dtypes and answer.config.kv_cache_dtype != "auto":
+        # The operator keeps the model's own type unless it is told otherwise.
+        said["kvCacheDtype"] = answer.config.kv_cache_dtype
     version = limits.engine_version
     if version is not None and version != DEFAULT_ENGINE_VERSION:
         said["image"] = f"vllm/vllm-openai:v{version.removeprefix('v')}"

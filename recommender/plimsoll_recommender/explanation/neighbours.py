@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
 
+from plimsoll_recommender.catalogue.accelerators import Accelerator
+from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.errors import RecommenderError
 from plimsoll_recommender.explanation.headline import layout_text
 from plimsoll_recommender.explanation.question import Question
+from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.curve import CurvePoint, latency_curve
 from plimsoll_recommender.recommendation import Recommendation
 
-POINTS = 30
+POINTS: Final = 30
 """Points of a neighbour's curve: it is drawn thin."""
 
 
@@ -28,18 +33,10 @@ def neighbour_curves(question: Question, answer: Recommendation) -> Iterator[tup
         alike = config.pipeline_parallel_size == answer.config.pipeline_parallel_size
         if near and alike and name not in seen:
             seen.add(name)
-            try:
-                yield (
-                    name,
-                    latency_curve(
-                        facts,
-                        answer.accelerator,
-                        config,
-                        question.workload,
-                        question.objectives,
-                        corrections=question.corrections,
-                        points=POINTS,
-                    ),
-                )
-            except RecommenderError:
-                continue
+            with suppress(RecommenderError):
+                yield name, _curve(question, facts, answer.accelerator, config)
+
+
+def _curve(question: Question, facts: ModelFacts, gpu: Accelerator, config: EngineConfig) -> list[CurvePoint]:
+    workload, objectives = question.workload, question.objectives
+    return latency_curve(facts, gpu, config, workload, objectives, corrections=question.corrections, points=POINTS)

@@ -22,6 +22,7 @@ from plimsoll_recommender import ModelFacts
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+LARGE = "meta-llama/Llama-3.1-70B-Instruct"
 SMALL = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -76,6 +77,31 @@ def test_a_manifest_says_what_it_cannot_say(plimsoll: Callable[..., Any]) -> Non
     text = plimsoll(*ASKED, "--manifest", "--prefix-hit-ratio", "0.4", "--headroom", "0.3").out
     assert "prefix hit ratio of 0.4" in text
     assert "headroom of 0.3" in text
+
+
+def test_a_manifest_names_the_stored_variant_and_the_allowed_kv_type(plimsoll: Callable[..., Any]) -> None:
+    text = plimsoll(
+        "recommend", "-m", MODEL, "-g", "H100", "--rps", "2", "--variant", "Qwen/Qwen3-0.6B",
+        "--allow-kv-cache-dtype", "fp8", "--manifest",
+    ).out  # fmt: skip
+    spec = yaml.safe_load(text)["spec"]
+    assert spec["model"]["uri"].startswith("hf://")
+    assert spec.get("engine", {}).get("kvCacheDtype", "fp8") == "fp8"
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        (("-g", "L4", "--rps", "20", "--ttft", "800ms", "--tpot", "80ms", "--mix-accelerators"), "--mix-accelerators"),
+        (("-m", LARGE, "--rps", "6", "--tpot", "40ms", "--variant", "fp8"), "--variant fp8"),
+    ],
+)
+def test_a_manifest_that_the_operator_would_not_follow_is_refused(
+    plimsoll: Callable[..., Any], extra: tuple[str, ...], named: str
+) -> None:
+    ran = plimsoll("recommend", "-m", MODEL, "-g", "H100", *extra, "--manifest")
+    assert ran.code == 2, ran
+    assert named in ran.err
 
 
 def test_a_manifest_of_your_own_weights_points_at_them(plimsoll: Callable[..., Any], tmp_path: Path) -> None:
