@@ -17,6 +17,8 @@ from plimsoll_cli.chart.helm import Helm, told
 from plimsoll_cli.chart.location import NAMESPACE, RELEASE, chart_directory
 from plimsoll_cli.sandbox import binaries, definitions
 from plimsoll_cli.sandbox.control_plane import ControlPlane
+from plimsoll_cli.sandbox.options import NodeShape, SandboxOptions
+from plimsoll_cli.sandbox.sandbox import Sandbox
 
 Manifest = dict[str, Any]
 MONITORING = ("PodMonitor", "ServiceMonitor", "PrometheusRule")
@@ -117,3 +119,18 @@ def older_chart(chart: Path, tmp_path: Path) -> Path:
     del spec["properties"]["rollout"]
     path.write_text(yaml.safe_dump(definition), encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox whose operator and detector are pods of the chart."""
+    options = SandboxOptions(
+        name="chart",
+        helm=True,
+        nodes=(NodeShape(name="gpu-1"),),
+        scrape_interval=1.0,
+        detector_interval=1.0,
+        directory=tmp_path_factory.mktemp("chart-sandbox"),
+    )
+    with Sandbox.start(options) as running:
+        yield running
