@@ -7,7 +7,7 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ from plimsoll_recommender import (
     corrected_predict,
     observe,
 )
+from plimsoll_recommender.observation.comparison import compared
+from plimsoll_recommender.observation.corrections import Comparison
 
 H100: Final = "H100"
 
@@ -39,8 +41,11 @@ CHECKPOINTS: Final = {
 
 SYSTEMS: Final = {"h100_sxm": "H100", "b200_sxm": "B200"}
 
-BURN_IN: Final = 0.1
-"""Share of a request log that is observed before the rest is predicted."""
+PERIOD: Final = 15.0
+"""Seconds of a request log that are one observation: a scrape interval."""
+
+STEADY: Final = 1.5
+"""Requests started over ended, either way, up to which a period is steady."""
 
 
 @dataclass(frozen=True)
@@ -242,16 +247,13 @@ class Served:
 
     Args:
         input_tokens, output_tokens: its lengths.
-        scheduled, first, last: seconds on the engine's clock.
-        beside: mean requests running while it generated, itself included.
+        first, last: seconds of its first and last token on the engine's clock.
     """
 
     input_tokens: int
     output_tokens: int
-    scheduled: float
     first: float
     last: float
-    beside: float
 
     @property
     def tpot(self) -> float:
@@ -273,54 +275,50 @@ def served(folder: Path) -> list[Served]:
     with (folder / "requests.jsonl").open(encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream]
     rows = [row for row in rows if row["output_toks"] > 1]
-    spans = [(row["first_token_ts"], row["last_token_ts"]) for row in rows]
+    return [Served(row["input_toks"], row["output_toks"], row["first_token_ts"], row["last_token_ts"]) for row in rows]
 
-    def beside(begin: float, end: float) -> float:
-        return sum(max(0.0, min(end, last) - max(begin, first)) for first, last in spans) / (end - begin)
 
-    return [
-        Served(row["input_toks"], row["output_toks"], row["scheduled_ts"], *span, beside(*span))
-        for row, span in zip(rows, spans, strict=True)
-    ]
+def steady_periods(requests: Sequence[Served]) -> list[dict[str, float]]:
+    """What was scraped of every period in which about as many requests started as ended."""
+    begin, last = min(item.first for item in requests), max(item.last for item in requests)
+    count = int((last - begin) // PERIOD)
+    periods = [scraped(requests, begin + PERIOD * place, begin + PERIOD * (place + 1)) for place in range(count)]
+    return [item for item in periods if item["requests"] and 1 / STEADY <= item["started"] / item["requests"] <= STEADY]
+
+
+def scraped(requests: Sequence[Served], begin: float, end: float) -> dict[str, float]:
+    """What an engine's metrics say of a period: time between tokens, requests in the batch, started and finished."""
+    beside = [max(0.0, min(end, item.last) - max(begin, item.first)) for item in requests]
+    tokens = sum(seconds / item.tpot for seconds, item in zip(beside, requests, strict=True))
+    return {
+        "tpot": sum(beside) / tokens,
+        "running": sum(beside) / (end - begin),
+        "started": sum(begin <= item.first < end for item in requests),
+        "requests": sum(begin <= item.last < end for item in requests),
+        "input_tokens": statistics.fmean(item.input_tokens for item in requests if item.first < end),
+        "output_tokens": statistics.fmean(item.output_tokens for item in requests if item.first < end),
+    }
 
 
 def log_figures(folder: Path, name: str) -> list[Figure]:
-    """TPOT of each request after the first tenth, predicted from how many ran beside it."""
+    """TPOT of each period of a log, predicted with and without what the periods before it taught."""
     gpu_name, config = LOGS[name]
     gpu, requests = accelerator(gpu_name), served(folder / name)
-    meta = json.loads((folder / name / "meta.json").read_text(encoding="utf-8"))
-    facts = ModelFacts.load(meta["model"])
-    tokens = meta.get("kv_cache", {}).get("num_kv_tokens")
-    start = {"kv_cache_tokens": tokens} if tokens else {"kv_cache_tokens": None}
-    cut = max(1, round(BURN_IN * len(requests)))
-    early, late = requests[:cut], requests[cut:]
-    workload = _workload_of(early)
-    seen = observe(
-        {**start, "tpot": statistics.fmean(item.tpot for item in early), "requests": cut},
-        facts=facts,
-        gpu=gpu,
-        config=config,
-        workload=workload,
-    )
-    known = Corrections().with_observation(seen)
-    figures = []
-    for text, corrections in (("nothing observed", None), ("first tenth observed", known)):
-        errors = []
-        for item in late:
-            beside = replace(workload, concurrency=max(1.0, item.beside))
-            found = corrected_predict(facts, gpu, config, beside, corrections=corrections)
-            errors.append(_error(found.tpot.mean, item.tpot))
-        figures.append(Figure(f"TPOT per request, {name}, median error, {text}", statistics.median(errors), "%", None,
-                              "<=", f"{len(late)} requests after the first {cut}"))  # fmt: skip
-    return figures
-
-
-def _workload_of(requests: Sequence[Served]) -> Workload:
-    return Workload(
-        statistics.fmean(item.input_tokens for item in requests),
-        statistics.fmean(item.output_tokens for item in requests),
-        concurrency=statistics.fmean(item.beside for item in requests),
-    )
+    facts = ModelFacts.load(json.loads((folder / name / "meta.json").read_text(encoding="utf-8"))["model"])
+    known = Corrections()
+    rows: list[Comparison] = []
+    for metrics in steady_periods(requests):
+        seen = observe(metrics, facts=facts, gpu=gpu, config=config)
+        rows += compared(seen, known)
+        known = known.with_observation(seen)
+    rows = rows[1:]
+    detail = f"{len(rows)} periods of {PERIOD:.0f} s, each predicted from those before it"
+    return [
+        Figure(f"TPOT, {name}, median error: before", statistics.median(abs(row.error_before) for row in rows), "%",
+               None, "<=", detail),
+        Figure(f"TPOT, {name}, median error: after", statistics.median(abs(row.error_after) for row in rows), "%",
+               None, "<=", detail),
+    ]  # fmt: skip
 
 
 def _grouped(rows: Iterable[Any], key: Any) -> list[list[Any]]:

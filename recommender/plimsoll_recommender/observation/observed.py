@@ -69,7 +69,8 @@ class Operation:
     Args:
         ttft: mean time to first token, seconds.
         tpot: mean time per output token, seconds.
-        requests: requests that the two are means of.
+        requests: requests that finished.
+        started: requests that got their first token.
         input_tokens, output_tokens: mean lengths of a request.
         running, waiting: mean requests in the batch and in the queue.
         requests_per_second: rate.
@@ -80,6 +81,7 @@ class Operation:
     ttft: float | None = None
     tpot: float | None = None
     requests: float | None = None
+    started: float | None = None
     input_tokens: float | None = None
     output_tokens: float | None = None
     running: float | None = None

@@ -34,6 +34,9 @@ ASSUMED_REQUESTS: Final = 30.0
 QUEUE_SHARE: Final = 0.05
 """Waiting over running above which TTFT is mostly waiting for a slot."""
 
+RISING: Final = 1.5
+"""Requests started over finished beyond which the load was not steady: more prompts are computed than leave."""
+
 
 @dataclass(frozen=True)
 class _Trial:
@@ -75,6 +78,8 @@ def step_evidence(replica: Replica, workload: Workload, seen: Operation) -> tupl
         workload: one replica's share of the traffic.
         seen: what was measured.
     """
+    if seen.started is not None and seen.requests is not None and seen.started > RISING * seen.requests:
+        return [], [f"the load was rising ({seen.started:g} requests started, {seen.requests:g} ended): not learned"]
     wanted: dict[Quantity, float] = {}
     said: list[str] = []
     if seen.tpot is not None:

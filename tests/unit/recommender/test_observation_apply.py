@@ -130,6 +130,15 @@ def test_a_saturated_ttft_is_not_learned_from() -> None:
     assert any("waiting for a slot" in text for text in seen.contradictions)
 
 
+def test_a_rising_load_is_not_learned_from() -> None:
+    rising = {"tpot": 0.05, "running": 30, "started": 90, "requests": 20, "input_tokens": 900, "output_tokens": 200}
+    seen = observe(rising, facts=FACTS, gpu=H100, config=CONFIG)
+    assert seen.evidence == ()
+    assert seen.contradictions == ("the load was rising (90 requests started, 20 ended): not learned",)
+    steady = observe({**rising, "started": 25}, facts=FACTS, gpu=H100, config=CONFIG)
+    assert [item.quantity for item in steady.evidence] == [Quantity.DECODE]
+
+
 def test_latency_without_its_traffic_is_not_learned_from() -> None:
     seen = observe({"ttft": 0.3, "tpot": 0.02}, facts=FACTS, gpu=H100, config=CONFIG)
     assert seen.evidence == ()
