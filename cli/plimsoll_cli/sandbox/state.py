@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from plimsoll_cli.chart.location import NAMESPACE, RELEASE
+from plimsoll_cli.chart.sandbox_release import COMPONENTS as POD_COMPONENTS
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import guard, health
 from plimsoll_cli.sandbox.addresses import AddressBlock, Ports
@@ -70,6 +72,9 @@ class RunningSandbox:
         logs = {entry["name"]: Path(entry["log"]) for entry in self.content["components"]}
         logs["sandbox"] = self.directory / "logs" / "sandbox.log"
         logs["audit"] = Path(self.content["auditLog"])
+        if component in POD_COMPONENTS and component not in logs and self.content["options"].get("helm"):
+            told = f"kubectl logs -n {NAMESPACE} deployment/{RELEASE}-{component}"
+            raise CommandError(f"{component} is a pod here: `plimsoll sandbox exec -- {told}`", 2)
         if component not in logs:
             raise CommandError(f"no component {component}: there are {', '.join(logs)}", 2)
         return logs[component]

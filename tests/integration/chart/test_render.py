@@ -320,8 +320,9 @@ def test_the_sandboxs_own_roles_are_the_charts(render: Render) -> None:
     ]
     roles = [m for m in manifests if m["kind"] in ("Role", "ClusterRole")]
     assert roles
+    rendered = render()
     for role in roles:
-        ours = only(render(), role["kind"], role["metadata"]["name"])
+        ours = only(rendered, role["kind"], role["metadata"]["name"])
         assert granted(role) == granted(ours), role["metadata"]["name"]
 
 
@@ -334,6 +335,15 @@ def granted(role: Manifest) -> set[tuple[str, ...]]:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
+
+
+def test_the_packaged_chart_is_the_same(helm: Helm, chart: Path, render: Render, tmp_path: Path) -> None:
+    """What is linked into the folder is in the archive as a file."""
+    helm("package", str(chart), "--destination", str(tmp_path))
+    [archive] = tmp_path.iterdir()
+    packaged = list(yaml.safe_load_all(helm("template", "plimsoll", str(archive), "--namespace=plimsoll-system")))
+    assert "CustomResourceDefinition" in {manifest["kind"] for manifest in packaged}
+    assert packaged == render(monitoring=False)
 
 
 @pytest.mark.parametrize("page", ["charts/plimsoll/README.md", "docs/flows/install.md"])
@@ -373,8 +383,9 @@ def test_the_pods_pass_the_restricted_level(render: Render, control_plane: Contr
     kubectl = control_plane.kubectl
     kubectl.attempt("create", "namespace", "restricted")
     kubectl("label", "namespace", "restricted", "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
+    rendered = render(EVERYTHING)
     for component in ("operator", "detector"):
-        template = only(render(EVERYTHING), "Deployment", f"plimsoll-{component}")["spec"]["template"]
+        template = only(rendered, "Deployment", f"plimsoll-{component}")["spec"]["template"]
         template["spec"] |= {"serviceAccountName": "default", "priorityClassName": None}
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": component, **template["metadata"]}}
         kubectl.attempt("create", "serviceaccount", "default", "-n", "restricted")
