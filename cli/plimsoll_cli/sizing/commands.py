@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from plimsoll_cli.errors import CommandError
-from plimsoll_cli.sizing import options
+from plimsoll_cli.sizing import options, results
 from plimsoll_cli.sizing.documents import as_text, memory_document, prediction_document, recommendation_document
 from plimsoll_cli.sizing.observed import corrections_of
 from plimsoll_cli.sizing.progress import sign_of_life
@@ -22,6 +22,8 @@ from plimsoll_cli.sizing.questions import (
     with_weights,
     workload_of,
 )
+from plimsoll_cli.sizing.reproduce import command_of
+from plimsoll_cli.sizing.results import page_goes_somewhere
 from plimsoll_cli.sizing.wording import INFEASIBLE, WRONG_INPUT, told_by_option
 from plimsoll_recommender import (
     Accelerator,
@@ -35,9 +37,10 @@ from plimsoll_recommender import (
     accelerator,
     memory_ledger,
 )
-from plimsoll_recommender import predict as predict_replica
 from plimsoll_recommender.explanation.question import Question
+from plimsoll_recommender.latency.curve import latency_curve
 from plimsoll_recommender.memory.defaults import resolve
+from plimsoll_recommender.observation.apply import corrected_ledger, corrected_predict
 
 if TYPE_CHECKING:
     from plimsoll_recommender.observation.corrections import Corrections
@@ -64,8 +67,6 @@ def recommend(context: click.Context, /, form: str, file: Path | None, **given: 
 
     Exit codes: 0 an answer, 2 the input is wrong, 3 nothing fits or meets the objectives.
     """
-    from plimsoll_cli.sizing import results
-
     results.check(form, file, given)
     with told_by_option(), sign_of_life("sizing"):
         question = _service_question(context, given) if given["service"] else question_of(given)
@@ -99,12 +100,13 @@ def _service_question(context: click.Context, given: dict[str, Any]) -> Question
 @options.engine_options
 @options.draft_option
 @options.output_options
-def memory(form: str, file: Path | None, **given: Any) -> None:
+@click.pass_context
+def memory(context: click.Context, /, form: str, file: Path | None, **given: Any) -> None:
     """Show where every GiB of a GPU goes, and whether the engine would start.
 
     Exit codes: 0 it starts, 2 the input is wrong, 3 it would not start.
     """
-    _no_page(form)
+    page_goes_somewhere(form, file)
     with told_by_option(), sign_of_life("reading the model"):
         facts = facts_of(given)
         device = accelerator(given["gpu"])
@@ -112,6 +114,10 @@ def memory(form: str, file: Path | None, **given: Any) -> None:
         ledger, corrections = _ledger(facts, device, config, given)
     if form in ("json", "yaml"):
         _put(as_text(memory_document(facts, device, config, ledger, corrections), form), file)
+    elif form == "html":
+        from plimsoll_cli.sizing.engine_pages import Engine, memory_page
+
+        _put(memory_page(Engine(facts, device, config, ledger, corrections, command_of(context))), file)
     else:
         from plimsoll_cli.sizing.terminal import ledger_view
 
@@ -132,8 +138,6 @@ def _ledger(
         return memory_ledger(facts, device, config, draft=drafter, **measured), None
     if draft:
         raise CommandError("--draft and --observed exclude each other: give --draft-weights-gib instead", WRONG_INPUT)
-    from plimsoll_recommender.observation.apply import corrected_ledger
-
     return corrected_ledger(facts, device, config, corrections, **measured), corrections
 
 
@@ -143,13 +147,14 @@ def _ledger(
 @options.engine_options
 @options.workload_options
 @options.output_options
-def predict(form: str, file: Path | None, **given: Any) -> None:
+@click.pass_context
+def predict(context: click.Context, /, form: str, file: Path | None, **given: Any) -> None:
     """Predict latency and throughput of one configuration, at a rate or a concurrency.
 
     Without --rps and --concurrency it is predicted at its load line.
     Exit codes: 0 a prediction, 2 the input is wrong, 3 the engine would not start.
     """
-    _no_page(form)
+    page_goes_somewhere(form, file)
     with told_by_option(), sign_of_life("reading the model"):
         facts = facts_of(given)
         device = device_of(given["gpu"], given["gpu_total_gib"])
@@ -158,14 +163,21 @@ def predict(form: str, file: Path | None, **given: Any) -> None:
         facts = with_weights(facts, device, config, given["weights_gib"])
         corrections = corrections_of(given["observed"], facts, [device], config)
         prediction = _prediction(facts, device, config, workload, objectives, corrections)
+    settings = resolve(config, facts, device)
     if form in ("json", "yaml"):
-        settings = resolve(config, facts, device)
         document = prediction_document(facts, device, settings, workload, objectives, prediction, corrections)
         _put(as_text(document, form), file)
+    elif form == "html":
+        from plimsoll_cli.sizing.engine_pages import Engine, prediction_page
+
+        ledger = corrected_ledger(facts, device, settings, corrections)
+        curve = latency_curve(facts, device, settings, workload, objectives, corrections=corrections)
+        engine = Engine(facts, device, settings, ledger, corrections, command_of(context))
+        _put(prediction_page(engine, prediction, objectives, curve), file)
     else:
         from plimsoll_cli.sizing.terminal import predicted_view
 
-        _show(predicted_view(facts, device, resolve(config, facts, device), prediction, objectives, corrections), file)
+        _show(predicted_view(facts, device, settings, prediction, objectives, corrections), file)
 
 
 def _prediction(
@@ -176,16 +188,7 @@ def _prediction(
     objectives: Objectives,
     corrections: Corrections | None,
 ) -> Prediction:
-    if corrections is None:
-        return predict_replica(facts, device, config, workload, objectives)
-    from plimsoll_recommender.observation.apply import corrected_predict
-
     return corrected_predict(facts, device, config, workload, objectives, corrections)
-
-
-def _no_page(form: str) -> None:
-    if form == "html":
-        raise CommandError("-o html is for `plimsoll recommend`: use table, json or yaml here", WRONG_INPUT)
 
 
 def _show(view: Any, file: Path | None) -> None:

@@ -10,14 +10,21 @@ from plimsoll_cli.report.figures import count_and_noun, duration_text
 from plimsoll_cli.report.parts import Section, Tile
 from plimsoll_cli.report.sheet import sheet
 from plimsoll_cli.report.tables import table
-from plimsoll_cli.sizing.arguments import serve_command, short_name
-from plimsoll_cli.sizing.page_charts import curve_chart, fleet_chart, memory_bars
-from plimsoll_recommender import ModelFacts, Prediction, Recommendation
-from plimsoll_recommender.explanation.arithmetic import Term, kv_cache_terms, remainder_terms
+from plimsoll_cli.sizing.arguments import short_name
+from plimsoll_cli.sizing.page_charts import Mark, fleet_chart
+from plimsoll_cli.sizing.page_sections import (
+    commands_section,
+    curve_sections,
+    kv_section,
+    memory_section,
+    observed_sections,
+    prediction_section,
+    remainder_section,
+)
+from plimsoll_recommender import Recommendation
 from plimsoll_recommender.explanation.headline import fleet_text, headline, member_text
 from plimsoll_recommender.explanation.neighbours import neighbour_curves
 from plimsoll_recommender.explanation.question import Question
-from plimsoll_recommender.explanation.ranks import ranks_of
 from plimsoll_recommender.explanation.sensitivity import Variation
 from plimsoll_recommender.latency.curve import CurvePoint
 
@@ -42,19 +49,23 @@ def recommendation_page(
         command: the command that asks the same again.
     """
     facts = answer.facts or question.facts
+    memory = f"Memory of every GPU of a replica, {answer.accelerator.product}"
+    mark = Mark(answer.load_line_rps, answer.predicted, "Chosen", answer.load_line_rps)
+    neighbours = list(neighbour_curves(question, answer))
     sections = [
         *_kinds(answer),
-        _memory(facts, answer),
-        *_curves(question, answer, curve),
+        memory_section(memory, facts, answer.config, answer.ledger),
+        *curve_sections(question.objectives, mark, curve, neighbours),
         _fleets(question, answer),
         _changes(answer, changed),
         _reasons(answer),
-        _arithmetic("From GPU memory to sequences", kv_cache_terms(answer.ledger, answer.config), answer.ledger.reason),
+        *observed_sections(question.corrections),
+        kv_section(answer.ledger, answer.config),
         _asked(question),
-        _prediction(question, answer),
-        _arithmetic("What the budget leaves", remainder_terms(answer.ledger), "Everything in GiB of one GPU."),
+        prediction_section("One replica at its load line", answer.predicted, question.objectives),
+        remainder_section(answer.ledger),
         _considered(answer),
-        _commands(question, answer, command),
+        commands_section(command, facts.name, answer.config),
     ]
     title = f"Plimsoll recommendation for {question.facts.name}"
     return sheet(title, headline(answer, question.workload, question.objectives), sections, _tiles(question, answer))
@@ -92,32 +103,6 @@ def _kinds(answer: Recommendation) -> list[Section]:
         for member in answer.fleet
     ]
     return [Section("The fleet", table(header, rows), "What follows is of the first kind, which carries most.")]
-
-
-def _memory(facts: ModelFacts, answer: Recommendation) -> Section:
-    ranks = ranks_of(facts, answer.config, answer.ledger)
-    note = answer.ledger.reason + (
-        ". Every stage keeps as many KV blocks as the limiting one." if len(ranks) > 1 else "."
-    )
-    return Section(f"Memory of every GPU of a replica, {answer.accelerator.product}", memory_bars(ranks), note)
-
-
-def _curves(question: Question, answer: Recommendation, curve: Sequence[CurvePoint]) -> list[Section]:
-    neighbours = list(neighbour_curves(question, answer))
-    note = (
-        "Requests per second of one replica. The band is the 90 % interval of the prediction itself; dashed lines are "
-        "the same GPU with half and twice the tensor parallelism."
-    )
-    percentile = question.objectives.percentile
-    return [
-        Section(
-            f"{name.upper()} at p{percentile:g} against throughput",
-            curve_chart(name, question.objectives, answer, curve, neighbours),
-            note,
-            half=True,
-        )
-        for name in ("ttft", "tpot")
-    ]
 
 
 def _fleets(question: Question, answer: Recommendation) -> Section:
@@ -163,42 +148,6 @@ def _reasons(answer: Recommendation) -> Section:
     return Section("Every setting", body, f"Confidence {answer.confidence}: {answer.confidence_why}.")
 
 
-def _arithmetic(title: str, terms: Sequence[Term], note: str) -> Section:
-    rows = "".join(
-        f"<tr{_strong(term)}><td>{escape(term.sign)} {escape(term.name)}</td>"
-        f"<td>{escape(term.value)} {escape(term.unit)}</td>"
-        f'<td class="text soft">{escape(term.source)}</td></tr>'
-        for term in terms
-    )
-    return Section(title, f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>', note, half=True)
-
-
-def _strong(term: Term) -> str:
-    return ' class="strong"' if term.sign == "=" else ""
-
-
-def _prediction(question: Question, answer: Recommendation) -> Section:
-    predicted, objectives = answer.predicted, question.objectives
-    rows = []
-    for name in ("ttft", "tpot", "e2e"):
-        latency, target = getattr(predicted, name), getattr(objectives, name)
-        interval = f"{duration_text(latency.low)} to {duration_text(latency.high)}"
-        points = (latency.p50, latency.p90, latency.p95, latency.p99)
-        remark = "-" if target is None else f"p{objectives.percentile:g} {duration_text(target)}"
-        rows.append([name.upper(), duration_text(latency.mean), interval, *map(duration_text, points), remark])
-    body = table(["", "mean", "90 % interval", "p50", "p90", "p95", "p99", "objective"], rows)
-    return Section("One replica at its load line", body, _throughput(predicted), half=True)
-
-
-def _throughput(predicted: Prediction) -> str:
-    through = predicted.throughput
-    return (
-        f"{through.requests_per_second:.3g} requests/s, {through.output_tokens_per_second:,.0f} output tokens/s, "
-        f"{predicted.running:.0f} sequences running, {predicted.kv_cache_usage:.0%} of the KV cache in use; limited by "
-        f"{predicted.bound}. The interval is of the prediction (nine of ten), the percentiles are over requests."
-    )
-
-
 def _asked(question: Question) -> Section:
     workload, objectives = question.workload, question.objectives
     if workload.requests_per_second is not None:
@@ -242,12 +191,3 @@ def _considered(answer: Recommendation) -> Section:
     return Section(
         "Considered and not chosen", body, f"{count_and_noun(len(rows), 'configuration')}, the nearest first."
     )
-
-
-def _commands(question: Question, answer: Recommendation, command: str) -> Section:
-    model = (answer.facts or question.facts).name
-    body = (
-        f"<p>Ask this again:</p><pre>{escape(command)}</pre>"
-        f"<p>Start one replica:</p><pre>{escape(serve_command(model, answer.config))}</pre>"
-    )
-    return Section("Commands", body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Final
 
@@ -12,7 +12,7 @@ from plimsoll_cli.report.figures import duration_text
 from plimsoll_cli.report.svg import Dot, Frame, Piece, Trace, chart, legend, stacked_bar
 from plimsoll_cli.sizing.arguments import short_name
 from plimsoll_cli.sizing.bar import FREE, sizes_of
-from plimsoll_recommender import Latency, Objectives, Recommendation
+from plimsoll_recommender import Latency, Objectives, Prediction, Recommendation
 from plimsoll_recommender.explanation.headline import fleet_text
 from plimsoll_recommender.explanation.ranks import RankMemory
 from plimsoll_recommender.latency.curve import CurvePoint
@@ -51,26 +51,44 @@ def memory_bars(ranks: Sequence[RankMemory]) -> str:
     return legend(entries) + "".join(bars)
 
 
+@dataclass(frozen=True)
+class Mark:
+    """The point of a curve that a page is about.
+
+    Args:
+        rate: requests per second of one replica.
+        predicted: what is predicted there.
+        label: what it is, for the text beside the pointer.
+        load_line: requests per second of the load line.
+    """
+
+    rate: float
+    predicted: Prediction
+    label: str
+    load_line: float
+
+
 def curve_chart(
     name: str,
     objectives: Objectives,
-    answer: Recommendation,
+    mark: Mark,
     curve: Sequence[CurvePoint],
-    neighbours: Sequence[tuple[str, Sequence[CurvePoint]]],
+    neighbours: Sequence[tuple[str, Sequence[CurvePoint]]] = (),
 ) -> str:
     """A latency over the request rate of one replica, with the objective, the load line and neighbours.
 
     Args:
         name: `ttft` or `tpot`.
         objectives: the target, and the percentile.
-        answer: the recommendation.
-        curve: of the recommended configuration.
+        mark: the point to show, and the load line.
+        curve: of the configuration.
         neighbours: (name, curve) of others.
     """
     target, percentile = getattr(objectives, name), objectives.percentile
-    reached = getattr(answer.predicted, name).at(percentile)
-    top = ROOM * max(reached if math.isfinite(reached) else 0.0, target or 0.0, 1e-3)
-    right = 1.35 * max(max(point.rate for point in curve), answer.load_line_rps)
+    latency: Latency = getattr(mark.predicted, name)
+    reached = latency.at(percentile)
+    top = ROOM * max(reached if math.isfinite(reached) else getattr(curve[0], name).value, target or 0.0, 1e-3)
+    right = 1.35 * max(max(point.rate for point in curve), mark.load_line)
     frame = Frame(
         x_title="requests per second of one replica",
         y_title=f"{name.upper()} p{percentile:g}",
@@ -79,13 +97,16 @@ def curve_chart(
         y_text=_axis_text,
         level=target,
         level_label="" if target is None else f"objective {duration_text(target)}",
-        upright=answer.load_line_rps,
-        upright_label=f"load line {answer.load_line_rps:.3g}/s",
+        upright=mark.load_line,
+        upright_label=f"load line {mark.load_line:.3g}/s",
     )
     traces = [_neighbour_trace(name, label, points, right) for label, points in neighbours]
     traces.append(_main_trace(name, percentile, curve))
-    tip = _latency_tip(name, percentile, getattr(answer.predicted, name), answer)
-    dots = [Dot(answer.load_line_rps, reached, "", tip, "var(--ink)", strong=True)] if math.isfinite(reached) else []
+    tip = (
+        f"{mark.label}: {mark.rate:.3g} req/s\n{name.upper()} p{percentile:g} {duration_text(reached)}, "
+        f"p50 {duration_text(latency.p50)}, p99 {duration_text(latency.p99)}"
+    )
+    dots = [Dot(mark.rate, reached, "", tip, "var(--ink)", strong=True)] if math.isfinite(reached) else []
     return chart(frame, traces, dots)
 
 
@@ -111,13 +132,6 @@ def _main_trace(name: str, percentile: float, curve: Sequence[CurvePoint]) -> Tr
         lows=[spread.low for spread in spreads],
         highs=[spread.high for spread in spreads],
         tips=tips,
-    )
-
-
-def _latency_tip(name: str, percentile: float, latency: Latency, answer: Recommendation) -> str:
-    return (
-        f"Chosen: load line {answer.load_line_rps:.3g} req/s\n{name.upper()} p{percentile:g} "
-        f"{duration_text(latency.at(percentile))}, p50 {duration_text(latency.p50)}, p99 {duration_text(latency.p99)}"
     )
 
 

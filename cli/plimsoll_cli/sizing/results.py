@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,17 @@ def check(form: str, file: Path | None, given: dict[str, Any]) -> None:
     for name in ("explain", "what_if"):
         if given[name] and (instead or form != "table"):
             raise CommandError(f"--{name.replace('_', '-')} adds to the table: drop -o {instead or form}", WRONG_INPUT)
-    if form == "html" and file is None:
-        raise CommandError("-o html needs --file, such as --file recommendation.html", WRONG_INPUT)
+    page_goes_somewhere(form, file)
+
+
+def page_goes_somewhere(form: str, file: Path | None) -> None:
+    """Refuse to print a page on a terminal, before anything is computed.
+
+    Raises:
+        CommandError: with the fix.
+    """
+    if form == "html" and file is None and sys.stdout.isatty():
+        raise CommandError("-o html is not for a terminal: add --file page.html, or > page.html", WRONG_INPUT)
 
 
 def terminal_view(question: Question, answer: Recommendation, *, explain: bool, what_if: bool) -> RenderableType:

@@ -201,6 +201,33 @@ def test_the_page_tells_how_to_ask_again(page: str) -> None:
     assert "--output" not in command.group(1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "titles"),
+    [
+        (("memory", "-m", "Qwen/Qwen3-32B", "-g", "H100", "-tp", "2", "-pp", "2"), ("stage 2 of 2", "Settings")),
+        (("predict", "-m", MODEL, "-g", "H100", "--rps", "4", "--tpot", "40ms"), ("TPOT at p95", "What is predicted")),
+        (("predict", "-m", MODEL, "-g", "H100", "--concurrency", "64"), ("TTFT at p95", "requests/s")),
+        (("predict", "-m", MODEL, "-g", "H100", "--rps", "4000"), ("the queue grows", "Commands")),
+    ],
+)
+def test_one_engine_has_a_page_too(
+    plimsoll: Callable[..., Any], arguments: tuple[str, ...], titles: tuple[str, ...]
+) -> None:
+    ran = plimsoll(*arguments, "-o", "html")
+    assert ran.code == 0, ran.err
+    links = Links()
+    links.feed(ran.out)
+    assert (links.loaded, links.open) == ([], [])
+    for title in titles:
+        assert title in ran.out
+
+
+def test_a_page_of_what_does_not_fit_says_so(plimsoll: Callable[..., Any]) -> None:
+    ran = plimsoll("memory", "-m", MODEL, "-g", "T4", "-o", "html")
+    assert ran.code == 3
+    assert "does not fit" in ran.out
+
+
 def test_texts_of_a_chart_are_escaped() -> None:
     name = "<b>&amp;"
     parts = chart(Frame(name, name, 1.0, 1.0), [Trace(name, [0, 1], [0, 1], "red", tips=[name, name])])
