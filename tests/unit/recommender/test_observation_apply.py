@@ -131,7 +131,7 @@ def test_a_saturated_ttft_is_not_learned_from() -> None:
 
 
 def test_a_rising_load_is_not_learned_from() -> None:
-    rising = {"tpot": 0.05, "running": 30, "started": 90, "requests": 20, "input_tokens": 900, "output_tokens": 200}
+    rising = {"tpot": 0.015, "running": 30, "started": 90, "requests": 20, "input_tokens": 900, "output_tokens": 200}
     seen = observe(rising, facts=FACTS, gpu=H100, config=CONFIG)
     assert seen.evidence == ()
     assert seen.contradictions == ("the load was rising (90 requests started, 20 ended): not learned",)
