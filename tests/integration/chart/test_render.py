@@ -275,6 +275,28 @@ def test_namespaced_roles_hold_in_their_namespaces_only(render: Render) -> None:
     assert {("team-a", "plimsoll-system-plimsoll-detector"), ("team-b", "plimsoll-system-plimsoll-operator")} < places
 
 
+@pytest.mark.parametrize(
+    ("values", "ports"),
+    [
+        ({"url": "http://p.monitoring.svc:9090"}, [9090]),
+        ({"url": "https://p.example/prometheus"}, [443]),
+        ({"url": "http://p.example/x:1"}, [80]),
+    ],
+)
+def test_the_detector_is_let_out_to_prometheus(values: dict[str, Any], ports: list[int], render: Render) -> None:
+    """By the port of its URL, or of its scheme, or as told; the operator is not."""
+
+    def last_rule(component: str, **policies: Any) -> list[int]:
+        made = render({"prometheus": values, "networkPolicies": policies})
+        return [
+            port["port"] for port in only(made, "NetworkPolicy", f"plimsoll-{component}")["spec"]["egress"][-1]["ports"]
+        ]
+
+    assert last_rule("detector") == ports
+    assert last_rule("detector", prometheusPorts=[9091, 9092]) == [9091, 9092]
+    assert last_rule("operator") == [443, 6443]
+
+
 def test_without_their_apis_nothing_of_prometheus_operator_is_installed(render: Render) -> None:
     """`auto` asks the cluster, `always` does not."""
     kinds = {m["kind"] for m in render(monitoring=False)}
