@@ -120,6 +120,14 @@ class Correction:
         return any(item.value != 1.0 for item in (self.decode, self.prefill))
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one quantity: its posterior, and how many observations there are of each engine."""
+
+    posterior: Posterior[Site]
+    observations: Counter[Key]
+
+
 IDENTITY: Final = Correction()
 
 STEPS: Final = frozenset({Quantity.DECODE, Quantity.PREFILL})
@@ -188,36 +196,51 @@ class Corrections:
         return {}
 
     @cached_property
-    def _posteriors(self) -> dict[tuple[Quantity, str, str], Posterior[Site]]:
+    def _factors(self) -> dict[tuple[Quantity, Site], Factor]:
+        """Factors already computed; those of memory are the same at every load."""
+        return {}
+
+    @cached_property
+    def _posteriors(self) -> dict[tuple[Quantity, str, str], _Known | None]:
         """Posteriors already computed, by what no evidence crosses: quantity, GPU and (mostly) model."""
         return {}
 
     def _factor(self, quantity: Quantity, site: Site) -> Factor:
-        prior, key = prior_of(quantity, site.key.accelerator), site.key
-        model = "" if prior.across_models else key.model
-        related = [
-            record
-            for record in self.records
-            if record.quantity is quantity
-            and record.key.accelerator == key.accelerator
-            and model in ("", record.key.model)
-        ]
-        if not related:
-            return NEUTRAL
-        group = (quantity, key.accelerator, model)
-        known = self._posteriors.get(group)
+        place = quantity, site if quantity in STEPS else Site(site.key)
+        if place not in self._factors:
+            self._factors[place] = self._computed(*place)
+        return self._factors[place]
+
+    def _computed(self, quantity: Quantity, site: Site) -> Factor:
+        key = site.key
+        group = quantity, key.accelerator, "" if prior_of(quantity, key.accelerator).across_models else key.model
+        if group not in self._posteriors:
+            self._posteriors[group] = self._learned(*group)
+        known = self._posteriors[group]
         if known is None:
-            observed = [(Site(item.key, item.load), item.value, item.noise) for item in related]
-            known = posterior(observed, prior.spread, lambda one, other: correlation(quantity, one, other))
-            self._posteriors[group] = known
-        found = known.at(site if quantity in STEPS else Site(key))
+            return NEUTRAL
+        found = known.posterior.at(site)
         interval = Z90 * found.deviation
         return Factor(
             math.exp(found.mean),
             math.exp(found.mean - interval),
             math.exp(found.mean + interval),
-            sum(record.key == key for record in related),
+            known.observations[key],
         )
+
+    def _learned(self, quantity: Quantity, accelerator: str, model: str) -> _Known | None:
+        """What the records of a GPU and a model (any when empty) teach; None when there are none."""
+        related = [
+            record
+            for record in self.records
+            if record.quantity is quantity and record.key.accelerator == accelerator and model in ("", record.key.model)
+        ]
+        if not related:
+            return None
+        observed = [(Site(item.key, item.load), item.value, item.noise) for item in related]
+        spread = prior_of(quantity, accelerator).spread
+        found = posterior(observed, spread, lambda one, other: correlation(quantity, one, other))
+        return _Known(found, Counter(item.key for item in related))
 
     def report(self) -> tuple[Comparison, ...]:
         """Every prediction held against its measurement, the oldest first."""

@@ -105,11 +105,6 @@ class Key:
     pipeline_parallel_size: int = 1
     expert_parallel: bool = False
 
-    @property
-    def version(self) -> tuple[int, int, int]:
-        """The release as numbers."""
-        return version_of(self.engine_version)
-
 
 @dataclass(frozen=True, order=True)
 class Load:
@@ -174,7 +169,13 @@ def _loads(prior: Prior, one: Load | None, other: Load | None) -> float:
     return math.exp(-0.5 * (running**2 + prompt**2))
 
 
+@cache
+def _numbers(release: str) -> tuple[int, int, int]:
+    """A release as numbers; kernels ask for the same few again and again."""
+    return version_of(release)
+
+
 def releases_between(one: Key, other: Key) -> float:
     """Minor releases between two keys; a major release counts as ten, patches not."""
-    first, second = one.version, other.version
+    first, second = _numbers(one.engine_version), _numbers(other.engine_version)
     return abs((first[0] - second[0]) * 10 + first[1] - second[1])
