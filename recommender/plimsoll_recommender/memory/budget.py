@@ -29,32 +29,42 @@ GRAPHS_BUDGETED: Final[Version] = (0, 21, 0)
 LAST_CALIBRATED: Final[Version] = (0, 19, 99)
 """Later releases have no published start-up tables: their interval is wider."""
 
-SAMPLER_FP32_COPIES: Final = 2.99
-"""Copies of the logits in fp32 at the sampler's peak; with one in the model's type 3.49 x R x V x 4 B in bf16."""
+BLACKWELL_GRAPHS: Final[Version] = (0, 32, 0)
+"""From this release (as its source reads) graphs are captured to batches of 1024 on Blackwell's data centre GPUs."""
 
-SAMPLER_OLD_FP32_COPIES: Final = 9.15
-"""The same before `SAMPLER_CHANGED` (9.65 x R x V x 4 B in bf16)."""
 
-RESIDENT_GIB: Final = 0.21
-"""Activations that live through the sampler: hidden states and buffers of the profile run."""
+@dataclass(frozen=True)
+class Coefficients:
+    """What the fit on start-ups determines.
 
-VISION_GIB: Final = 0.14
-"""More with an image encoder: its embeddings of the profile run stay allocated."""
+    Args:
+        sampler_copies: copies of the logits in fp32 at the sampler's peak, beside one in the model's type.
+        sampler_copies_before: the same before `SAMPLER_CHANGED`.
+        resident_gib: buffers that live through the sampler beside hidden states and the experts' workspaces.
+        forward_resident_gib: buffers beside the widest layer's intermediates at the peak of the forward pass.
+        vision_gib: more with an image encoder: its embeddings of the profile run stay allocated.
+        non_torch_gib, non_torch_before_gib: memory outside torch of one GPU since and before `NON_TORCH_GREW`.
+        fused_all_reduce_gib: more with tensor parallelism since then on GPUs with fused all-reduce (compute
+            capability 9 and later).
+        collective_gib: more with tensor parallelism otherwise: NCCL buffers (0.55 in all at TP 2 in 0.11).
+        graph_base_gib, graph_per_layer_gib: CUDA graphs of 51 piecewise and 51 full sizes: a base, a part per layer.
+    """
 
-FORWARD_RESIDENT_GIB: Final = 0.12
-"""Buffers beside the widest layer's intermediates at the peak of the forward pass."""
+    sampler_copies: float = 3.15
+    sampler_copies_before: float = 9.03
+    resident_gib: float = 0.04
+    forward_resident_gib: float = 0.08
+    vision_gib: float = 0.16
+    non_torch_gib: float = 0.25
+    non_torch_before_gib: float = 0.13
+    fused_all_reduce_gib: float = 1.84
+    collective_gib: float = 0.42
+    graph_base_gib: float = 0.38
+    graph_per_layer_gib: float = 0.0165
 
-NON_TORCH_GIB: Final = 0.25
-"""Non-torch memory of one GPU since 0.18 (0.13 before)."""
-NON_TORCH_OLD_GIB: Final = 0.13
-FUSED_ALL_REDUCE_GIB: Final = 1.85
-"""More with tensor parallelism since 0.18 on GPUs with fused all-reduce (compute capability 9 and later)."""
-COLLECTIVE_GIB: Final = 0.42
-"""More with tensor parallelism otherwise: NCCL buffers (0.55 in all at TP 2 in 0.11)."""
 
-GRAPH_BASE_GIB: Final = 0.38
-GRAPH_PER_LAYER_GIB: Final = 0.0165
-"""CUDA graphs of 51 piecewise and 51 full sizes: a base, and a part per layer."""
+CALIBRATED: Final = Coefficients()
+"""Fitted on 59 starts of vLLM 0.19.0 on H100 and four of 0.15 to 0.18."""
 
 FUSED_ALL_REDUCE_ARCHITECTURES: Final = frozenset({"hopper", "blackwell"})
 """GPU generations on which vLLM fuses all-reduce with normalisation."""
@@ -75,8 +85,41 @@ class Estimate:
     high: float
 
 
-def activation_peak(facts: ModelFacts, layers: tuple[Layer, ...], config: ResolvedConfig, samples: bool) -> Estimate:
-    """Peak of activations during vLLM's profile run, GiB on one GPU.
+@dataclass(frozen=True)
+class ActivationParts:
+    """What the activation peak is made of before any coefficient, GiB.
+
+    Args:
+        forward: intermediates at the widest point of the forward pass.
+        logits_fp32: one copy of the logits in fp32; 0 where the stage does not sample.
+        logits: one copy in the model's type.
+        hidden: hidden states of the profile run, which live through the sampler.
+        experts: the fused experts' workspaces.
+        samples: whether the stage samples.
+        sees: whether the model has an image encoder.
+    """
+
+    forward: float
+    logits_fp32: float
+    logits: float
+    hidden: float
+    experts: float
+    samples: bool
+    sees: bool
+
+    def peak(self, copies: float, coefficients: Coefficients) -> float:
+        """The peak: of the forward pass, or of the sampler where that is more."""
+        peak = self.forward + coefficients.forward_resident_gib
+        if self.samples:
+            living = self.hidden + self.experts + coefficients.resident_gib
+            peak = max(peak, self.logits_fp32 * copies + self.logits + living)
+        return peak + (coefficients.vision_gib if self.sees else 0.0)
+
+
+def activation_parts(
+    facts: ModelFacts, layers: tuple[Layer, ...], config: ResolvedConfig, samples: bool
+) -> ActivationParts:
+    """What decides the activation peak of vLLM's profile run.
 
     The run computes `max_num_batched_tokens` tokens, then samples for every sequence over the whole vocabulary; the
     larger peak counts. Logits are gathered, so tensor parallelism does not shrink them.
@@ -87,16 +130,33 @@ def activation_peak(facts: ModelFacts, layers: tuple[Layer, ...], config: Resolv
         config: engine settings, all known.
         samples: whether the stage samples (the last one).
     """
-    tokens = config.max_num_batched_tokens
-    forward = forward_peak(facts, layers, config) / GIB + FORWARD_RESIDENT_GIB
-    value = forward
-    if samples:
-        rows = min(config.max_num_seqs, tokens)
-        copies = SAMPLER_FP32_COPIES if config.version >= SAMPLER_CHANGED else SAMPLER_OLD_FP32_COPIES
-        logits = rows * facts.vocab_size * (4 * copies + facts.dtype_bytes)
-        sampling = logits / GIB + RESIDENT_GIB + expert_workspace(facts, layers, config) / GIB
-        value = max(forward, sampling)
-    value += VISION_GIB if facts.vision else 0.0
+    elements = min(config.max_num_seqs, config.max_num_batched_tokens) * facts.vocab_size if samples else 0
+    return ActivationParts(
+        forward=forward_peak(facts, layers, config) / GIB,
+        logits_fp32=4 * elements / GIB,
+        logits=facts.dtype_bytes * elements / GIB,
+        hidden=config.max_num_batched_tokens * facts.hidden_size * facts.dtype_bytes / GIB,
+        experts=expert_workspace(facts, layers, config) / GIB,
+        samples=samples,
+        sees=bool(facts.vision),
+    )
+
+
+def sampler_copies(version: Version, coefficients: Coefficients = CALIBRATED) -> float:
+    """Copies of the logits in fp32 that a release's sampler holds at its peak."""
+    return coefficients.sampler_copies if version >= SAMPLER_CHANGED else coefficients.sampler_copies_before
+
+
+def activation_peak(
+    facts: ModelFacts,
+    layers: tuple[Layer, ...],
+    config: ResolvedConfig,
+    samples: bool,
+    coefficients: Coefficients = CALIBRATED,
+) -> Estimate:
+    """Peak of activations during vLLM's profile run, GiB on one GPU (arguments as in `activation_parts`)."""
+    parts = activation_parts(facts, layers, config, samples)
+    value = parts.peak(sampler_copies(config.version, coefficients), coefficients)
     known = config.version <= LAST_CALIBRATED
     return Estimate(value, value * (0.9 if known else 0.75), value * (1.1 if known else 1.5) + (0.1 if known else 0.3))
 
@@ -124,28 +184,38 @@ def expert_workspace(facts: ModelFacts, layers: tuple[Layer, ...], config: Resol
     return config.max_num_batched_tokens * top_k * elements * facts.dtype_bytes
 
 
-def non_torch(gpu: Accelerator, config: ResolvedConfig) -> Estimate:
+def non_torch(gpu: Accelerator, config: ResolvedConfig, coefficients: Coefficients = CALIBRATED) -> Estimate:
     """Memory that torch does not see, allocated after the engine first measures, GiB on one GPU."""
     grew = config.version >= NON_TORCH_GREW
-    value = NON_TORCH_GIB if grew else NON_TORCH_OLD_GIB
+    value = coefficients.non_torch_gib if grew else coefficients.non_torch_before_gib
     if config.tensor_parallel_size > 1:
         fused = grew and gpu.architecture in FUSED_ALL_REDUCE_ARCHITECTURES
-        value += FUSED_ALL_REDUCE_GIB if fused else COLLECTIVE_GIB
+        value += coefficients.fused_all_reduce_gib if fused else coefficients.collective_gib
     spread = 0.15 if config.tensor_parallel_size > 1 else 0.05
     known = gpu.architecture == "hopper" and config.version <= LAST_CALIBRATED
     return Estimate(value, value - spread, value + spread * (1 if known else 3))
 
 
-def cuda_graphs(layers: tuple[Layer, ...], config: ResolvedConfig) -> Estimate:
-    """Memory of captured CUDA graphs, GiB on one GPU."""
+def cuda_graphs(
+    layers: tuple[Layer, ...],
+    config: ResolvedConfig,
+    gpu: Accelerator | None = None,
+    coefficients: Coefficients = CALIBRATED,
+) -> Estimate:
+    """Memory of captured CUDA graphs, GiB on one GPU.
+
+    Model runner V2 of later releases takes less: 0.23 GiB were logged on an A100 with 0.31 where 0.91 are predicted.
+    """
     if config.enforce_eager:
         return Estimate(0.0, 0.0, 0.0)
-    sizes = graph_sizes(config.max_num_seqs)
-    value = (GRAPH_BASE_GIB + GRAPH_PER_LAYER_GIB * len(layers)) * sizes / graph_sizes(512)
-    return Estimate(value, 0.7 * value, 1.4 * value + 0.1)
+    wide = gpu is not None and gpu.architecture == "blackwell" and config.version >= BLACKWELL_GRAPHS
+    sizes = graph_sizes(config.max_num_seqs * (1 + config.num_speculative_tokens), 1024 if wide else 512)
+    whole = coefficients.graph_base_gib + coefficients.graph_per_layer_gib * len(layers)
+    value = whole * sizes / graph_sizes(512)
+    return Estimate(value, (0.7 if config.version <= LAST_CALIBRATED else 0.2) * value, 1.4 * value + 0.1)
 
 
-def graph_sizes(max_num_seqs: int) -> int:
-    """Batch sizes that are captured: 1, 2, 4, then by 8 to 256, then by 16 to twice max_num_seqs, at most 512."""
-    largest = min(2 * max_num_seqs, 512)
-    return sum(size <= largest for size in (1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)))
+def graph_sizes(decoding: int, most: int = 512) -> int:
+    """Batch sizes that are captured: 1, 2, 4, then by 8 to 256, then by 16 to twice the tokens that decode at once."""
+    largest = min(2 * decoding, most)
+    return sum(size <= largest for size in (1, 2, 4, *range(8, 257, 8), *range(272, most + 1, 16)))

@@ -111,6 +111,7 @@ def memory_ledger(
     weights_gib: float | None = None,
     gpu_total_gib: float | None = None,
     draft: ModelFacts | None = None,
+    coefficients: budget.Coefficients = budget.CALIBRATED,
 ) -> MemoryLedger:
     """The ledger of the GPU that limits a replica.
 
@@ -121,6 +122,7 @@ def memory_ledger(
         weights_gib: measured weights per GPU (the engine logs them), instead of the estimate.
         gpu_total_gib: total that the driver reports, instead of the catalogue's.
         draft: the drafter of speculative decoding, when it is a model of its own.
+        coefficients: what activations, workspaces and graphs are estimated with, when not the calibrated ones.
 
     Raises:
         RecommenderError: tensor or pipeline parallelism that the model cannot be divided by.
@@ -135,7 +137,7 @@ def memory_ledger(
             positive(value, name, 0.0)
     # Every rank keeps as many blocks as the poorest one.
     stages = range(settings.pipeline_parallel_size)
-    ledgers = [_stage_ledger(loaded, gpu, settings, stage, total, weights_gib, draft) for stage in stages]
+    ledgers = [_stage_ledger(loaded, gpu, settings, stage, total, weights_gib, draft, coefficients) for stage in stages]
     return min(ledgers, key=lambda ledger: (ledger.fits, ledger.kv_cache_blocks, ledger.kv_cache_gib))
 
 
@@ -188,6 +190,7 @@ def _stage_ledger(
     total: float,
     weights_gib: float | None,
     draft: ModelFacts | None,
+    coefficients: budget.Coefficients,
 ) -> MemoryLedger:
     layers = stage_layers(facts, config.pipeline_parallel_size, stage)
     weights = weights_gib
@@ -196,9 +199,9 @@ def _stage_ledger(
         added = adapter_bytes(facts, config, layers, ends=int(stage == 0) + int(last and facts.head is not None))
         added += draft_bytes(facts, config, draft) if last else 0.0
         weights = (stage_weight_bytes(facts, config, stage) + added) / GIB
-    activation = budget.activation_peak(facts, layers, config, stage == config.pipeline_parallel_size - 1)
-    outside = budget.non_torch(gpu, config)
-    graphs = budget.cuda_graphs(layers, config)
+    activation = budget.activation_peak(facts, layers, config, stage == config.pipeline_parallel_size - 1, coefficients)
+    outside = budget.non_torch(gpu, config, coefficients)
+    graphs = budget.cuda_graphs(layers, config, gpu, coefficients)
     in_budget = config.version >= budget.GRAPHS_BUDGETED
     requested = total * config.gpu_memory_utilization
     fixed = requested - weights - (graphs.value if in_budget else 0.0)
@@ -207,7 +210,8 @@ def _stage_ledger(
     blocks = max(0, int(available * GIB // layout.bytes_per_block)) if layout.bytes_per_block else 0
     concurrency, tokens = _capacity(layout, config, blocks)
     context = budget.CONTEXT_GIB + (budget.COLLECTIVE_CONTEXT_GIB if config.tensor_parallel_size > 1 else 0.0)
-    spread = graphs.high - graphs.value if in_budget else 0.0
+    more = graphs.high - graphs.value if in_budget else 0.0
+    less = graphs.value - graphs.low if in_budget else 0.0
     ledger = MemoryLedger(
         gpu_total_gib=total,
         requested_gib=requested,
@@ -218,8 +222,8 @@ def _stage_ledger(
         cuda_graphs_in_budget=in_budget,
         context_gib=context,
         kv_cache_gib=max(0.0, available),
-        kv_cache_low_gib=max(0.0, fixed - activation.high - outside.high - spread),
-        kv_cache_high_gib=max(0.0, fixed - activation.low - outside.low),
+        kv_cache_low_gib=max(0.0, fixed - activation.high - outside.high - more),
+        kv_cache_high_gib=max(0.0, fixed - activation.low - outside.low + less),
         kv_cache_blocks=blocks,
         kv_cache_tokens=tokens,
         block_size=layout.smallest_block,
