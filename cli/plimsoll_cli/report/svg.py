@@ -117,7 +117,8 @@ class Frame:
 
     Args:
         x_title, y_title: what is drawn, with units.
-        right, top: ends of the axes; they begin at zero.
+        right, top: ends of the axes.
+        left, bottom: where they begin.
         y_text: a value of the y axis as text.
         level, level_label: a horizontal dashed line, such as an objective.
         upright, upright_label: a vertical line, such as a load line.
@@ -132,14 +133,17 @@ class Frame:
     level_label: str = ""
     upright: float | None = None
     upright_label: str = ""
+    left: float = 0.0
+    bottom: float = 0.0
 
     def x(self, value: float) -> float:
         """Horizontal position."""
-        return _LEFT + value / self.right * (WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (value - self.left) / (self.right - self.left) * (WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
         """Vertical position; what is above the chart lies on its edge."""
-        return HEIGHT - _BOTTOM - min(value, self.top) / self.top * (HEIGHT - _TOP - _BOTTOM)
+        share = (min(value, self.top) - self.bottom) / (self.top - self.bottom)
+        return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
 
 
 def chart(frame: Frame, traces: Sequence[Trace] = (), dots: Sequence[Dot] = ()) -> str:
@@ -158,23 +162,24 @@ def chart(frame: Frame, traces: Sequence[Trace] = (), dots: Sequence[Dot] = ()) 
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
 
 
-def ticks(end: float, about: int = 5) -> list[float]:
-    """Round values from zero to `end`, about as many as asked for."""
-    if not (math.isfinite(end) and end > 0):
-        return [0.0]
-    rough = end / about
+def ticks(end: float, about: int = 5, begin: float = 0.0) -> list[float]:
+    """Round values from `begin` to `end`, about as many as asked for."""
+    if not (math.isfinite(end) and end > begin):
+        return [begin]
+    rough = (end - begin) / about
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough)
-    return [index * step for index in range(int(end / step + 1e-9) + 1)]
+    first, last = math.ceil(begin / step - 1e-9), math.floor(end / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
 
 
 def _axes(frame: Frame) -> Iterator[str]:
-    left, right, base = frame.x(0), frame.x(frame.right), frame.y(0)
-    for tick in ticks(frame.top, 4):
+    left, right, base = frame.x(frame.left), frame.x(frame.right), frame.y(frame.bottom)
+    for tick in ticks(frame.top, 4, frame.bottom):
         level = frame.y(tick)
         yield f'<line class="grid" x1="{left}" x2="{right}" y1="{level:.1f}" y2="{level:.1f}"/>'
         yield f'<text x="{left - 8}" y="{level + 4:.1f}" text-anchor="end">{escape(frame.y_text(tick))}</text>'
-    for tick in ticks(frame.right, 7):
+    for tick in ticks(frame.right, 7, frame.left):
         yield f'<text x="{frame.x(tick):.1f}" y="{base + 17:.1f}" text-anchor="middle">{tick:g}</text>'
     yield f'<line class="axis" x1="{left}" x2="{right}" y1="{base:.1f}" y2="{base:.1f}"/>'
     yield f'<text x="{right}" y="{base + 35:.1f}" text-anchor="end">{escape(frame.x_title)}</text>'
@@ -219,7 +224,7 @@ def _clipped(frame: Frame, xs: Sequence[float], ys: Sequence[float]) -> list[tup
 
 
 def _limits(frame: Frame) -> Iterator[str]:
-    left, right, base = frame.x(0), frame.x(frame.right), frame.y(0)
+    left, right, base = frame.x(frame.left), frame.x(frame.right), frame.y(frame.bottom)
     if frame.level is not None:
         level = frame.y(frame.level)
         yield (
@@ -245,9 +250,9 @@ def _probes(frame: Frame, trace: Trace) -> Iterator[str]:
         for x, y, tip in zip(trace.xs, trace.ys, trace.tips, strict=True)
         if math.isfinite(y) and y <= frame.top
     ]
-    edges = [frame.x(0), *((a[0] + b[0]) / 2 for a, b in pairwise(points)), frame.x(frame.right)]
+    edges = [frame.x(frame.left), *((a[0] + b[0]) / 2 for a, b in pairwise(points)), frame.x(frame.right)]
     for (x, y, tip), (begin, end) in zip(points, pairwise(edges), strict=False):
-        height = frame.y(0) - _TOP
+        height = frame.y(frame.bottom) - _TOP
         yield (
             f'<g class="probe" data-tip="{escape(tip)}">'
             f'<rect class="hit" x="{begin:.1f}" y="{_TOP}" width="{max(end - begin, 0.5):.1f}" height="{height:.1f}"/>'

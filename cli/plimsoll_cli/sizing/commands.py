@@ -173,7 +173,7 @@ def predict(context: click.Context, /, form: str, file: Path | None, **given: An
         ledger = corrected_ledger(facts, device, settings, corrections)
         curve = latency_curve(facts, device, settings, workload, objectives, corrections=corrections)
         engine = Engine(facts, device, settings, ledger, corrections, command_of(context))
-        _put(prediction_page(engine, prediction, objectives, curve), file)
+        _put(prediction_page(engine, workload, prediction, objectives, curve), file)
     else:
         from plimsoll_cli.sizing.terminal import predicted_view
 

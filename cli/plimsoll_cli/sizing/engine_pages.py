@@ -28,6 +28,7 @@ from plimsoll_recommender import (
     Objectives,
     Prediction,
     ResolvedConfig,
+    Workload,
 )
 from plimsoll_recommender.explanation.headline import binding_text, layout_text
 from plimsoll_recommender.latency.curve import CurvePoint
@@ -73,7 +74,8 @@ def memory_page(engine: Engine) -> str:
         Tile(f"{ledger.kv_cache_tokens:,}", "KV tokens"),
         Tile(f"{ledger.max_concurrency:.1f}", f"sequences of {engine.config.max_model_len:,} tokens"),
     ]
-    return sheet(f"Plimsoll memory of {engine.name}", f"{verdict}: {ledger.reason}.", _memory(engine), tiles)
+    sections = [*_memory(engine), remainder_section(ledger)]
+    return sheet(f"Plimsoll memory of {engine.name}", f"{verdict}: {ledger.reason}.", sections, tiles)
 
 
 def prediction_page(engine: Engine, prediction: Prediction, objectives: Objectives, curve: Sequence[CurvePoint]) -> str:
@@ -93,9 +95,16 @@ def prediction_page(engine: Engine, prediction: Prediction, objectives: Objectiv
         Tile(f"{prediction.load_line_rps:.3g} req/s", "load line"),
         Tile(f"{prediction.kv_cache_usage:.0%}", "of the KV cache in use"),
     ]
+    remark = ""
+    if workload.concurrency is not None:
+        remark = (
+            f" The point is of a closed loop, {workload.concurrency:g} requests in flight that start together: its "
+            "prompts wait for each other."
+        )
     sections = [
-        *curve_sections(objectives, mark, curve),
+        *curve_sections(objectives, mark, curve, remark=remark),
         prediction_section("What is predicted", prediction, objectives),
+        remainder_section(engine.ledger),
         *_memory(engine),
     ]
     return sheet(f"Plimsoll prediction for {engine.name}", summary, sections, tiles)
@@ -107,16 +116,20 @@ def _memory(engine: Engine) -> list[Section]:
         memory_section(title, engine.facts, engine.config, engine.ledger),
         kv_section(engine.ledger, engine.config),
         _settings(engine.config),
-        remainder_section(engine.ledger),
         *observed_sections(engine.corrections),
         commands_section(engine.command, engine.facts.name, engine.config),
     ]
 
 
 def _settings(config: ResolvedConfig) -> Section:
-    """Every setting; what is not the engine's own default stands first."""
+    """The settings that are given or worked out; the others, which are as the engine has them, below."""
     plain = {field.name: field.default for field in fields(EngineConfig)}
-    values = {name: getattr(config, name) for name in plain}
-    ordered = sorted(values, key=lambda name: values[name] == plain[name])
-    rows = [[name, "none" if values[name] is None else str(values[name])] for name in ordered]
-    return Section("Settings", table(["", ""], rows), half=True)
+    plain["engine_version"] = None
+    rows, rest = [], []
+    for name, default in plain.items():
+        value = getattr(config, name)
+        if value != default:
+            rows.append([name, str(value)])
+        else:
+            rest.append(f"{name} {'none' if value is None else value}")
+    return Section("Settings", table(["", ""], rows), f"As the engine has them: {', '.join(rest)}.", half=True)

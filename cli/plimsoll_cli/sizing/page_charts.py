@@ -161,13 +161,20 @@ def fleet_chart(objectives: Objectives, answer: Recommendation, dearest: float) 
         x_title="cost per hour",
         y_title=f"E2E p{objectives.percentile:g} under the expected load",
         right=1.15 * max(dot.x for dot in dots) or 1.0,
-        top=1.2 * max(dot.y for dot in dots),
+        top=1.1 * max(dot.y for dot in dots),
         y_text=_axis_text,
+        left=_beginning([dot.x for dot in dots]),
+        bottom=_beginning([dot.y for dot in dots]),
     )
     frontier = sorted((item.hourly_cost, item.e2e) for item in answer.pareto if item.hourly_cost and item.e2e)
     kept = [(cost, seconds) for cost, seconds in frontier if cost <= dearest]
     line = Trace("", [cost for cost, _ in kept], [seconds for _, seconds in kept], "var(--accent)", faint=True)
     return chart(frame, [line], dots)
+
+
+def _beginning(values: Sequence[float]) -> float:
+    """Where an axis of points begins: at zero, unless they are all far from it."""
+    return 0.0 if min(values) < 0.4 * max(values) else 0.85 * min(values)
 
 
 def _fleet_tip(

@@ -34,11 +34,13 @@ def curve_sections(
     mark: Mark,
     curve: Sequence[CurvePoint],
     neighbours: Sequence[tuple[str, Sequence[CurvePoint]]] = (),
+    remark: str = "",
 ) -> list[Section]:
-    """TTFT and TPOT against the request rate of one replica, beside each other."""
+    """TTFT and TPOT against the request rate of one replica, beside each other, with a remark below."""
     note = "Requests per second of one replica in an open loop. The band is the 90 % interval of the prediction itself."
     if neighbours:
         note += " Dashed lines are the same GPU with half and twice the tensor parallelism."
+    note += remark
     return [
         Section(
             f"{name.upper()} at p{objectives.percentile:g} against throughput",

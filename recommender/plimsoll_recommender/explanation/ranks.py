@@ -1,4 +1,4 @@
-"""Memory of every GPU of a replica: tensor-parallel ranks are alike, pipeline stages are not."""
+"""Memory of every GPU of a replica: tensor- and data-parallel ranks are alike, pipeline stages are not."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ def ranks_of(facts: ModelFacts, config: ResolvedConfig, limiting: MemoryLedger) 
         config: engine settings.
         limiting: the ledger of the stage that limits, as `memory_ledger` gives it.
     """
-    stages, tensor = config.pipeline_parallel_size, config.tensor_parallel_size
+    stages = config.pipeline_parallel_size
+    alike = config.tensor_parallel_size * config.data_parallel_size
     if stages == 1:
-        return (RankMemory(_gpus(0, tensor), limiting, limiting=True),)
+        return (RankMemory(_gpus(0, alike), limiting, limiting=True),)
     loaded = facts.as_loaded(config.dtype, config.quantization)
     # Measured or corrected weights hold for the limiting stage; the others keep their proportion to it.
     scale = limiting.weights_gib / (stage_weight_bytes(loaded, config, limiting.stage) / GIB)
     found = []
     for stage in range(stages):
-        name = f"{_gpus(stage * tensor, tensor)}, stage {stage + 1} of {stages}"
+        name = f"{_gpus(stage * alike, alike)}, stage {stage + 1} of {stages}"
         if stage == limiting.stage:
             found.append(RankMemory(name, limiting, limiting=True))
             continue

@@ -70,6 +70,8 @@ def latency_curve(
     ledger = corrected_ledger(facts, gpu, config, corrections)
     replica = corrected_replica(Replica.of(facts, gpu, config, workload, ledger=ledger), facts, gpu, corrections)
     wide = 1.0 if efficiency_of(gpu.architecture).calibrated else UNCALIBRATED
+    # A replica of several data-parallel ranks has the latencies of one and the rates of all.
+    ranks = config.data_parallel_size
     found = []
     for index in range(1, points + 1):
         # Denser where the replica is idle: a curve over the rate is then evenly dense.
@@ -78,9 +80,9 @@ def latency_curve(
         percentile = objectives.percentile
         found.append(
             CurvePoint(
-                rate=point.rate,
-                output_tokens_per_second=predicted.throughput.output_tokens_per_second,
-                running=point.running,
+                rate=point.rate * ranks,
+                output_tokens_per_second=predicted.throughput.output_tokens_per_second * ranks,
+                running=point.running * ranks,
                 ttft=_spread(predicted.ttft, percentile),
                 tpot=_spread(predicted.tpot, percentile),
                 e2e=_spread(predicted.e2e, percentile),

@@ -235,12 +235,13 @@ def test_texts_of_a_chart_are_escaped() -> None:
     assert "<b>" not in chart(Frame("x", "y", 1.0, 1.0), dots=[Dot(0.5, 0.5, name, name, "red")])
 
 
-@given(st.floats(1e-6, 1e9))
-def test_ticks_are_round_and_within(end: float) -> None:
-    found = ticks(end)
+@given(st.floats(1e-6, 1e9), st.floats(0, 0.9))
+def test_ticks_are_round_and_within(end: float, share: float) -> None:
+    found = ticks(end, begin=share * end)
     assert 2 <= len(found) <= 12
-    assert found[0] == 0
-    assert found[-1] <= end * (1 + 1e-9)
+    assert found[0] >= share * end * (1 - 1e-6)
+    assert found[-1] <= end * (1 + 1e-6)
+    assert ticks(end)[0] == 0
 
 
 def test_a_quick_answer_shows_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
