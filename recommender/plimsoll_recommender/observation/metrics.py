@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from plimsoll_recommender.observation.observed import Operation, StartUp
@@ -212,6 +213,8 @@ def named(metrics: Mapping[str, object]) -> tuple[StartUp, Operation]:
 
 
 def _number(value: object) -> float | None:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
     if value is None or isinstance(value, bool | str | Mapping):
         return None
     try:

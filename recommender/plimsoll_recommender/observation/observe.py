@@ -56,6 +56,7 @@ def observe(
     workload: Workload | None = None,
     since: Source | None = None,
     percentile: float | None = None,
+    replicas: float = 1,
 ) -> Observation:
     """What an engine reports, held against the prediction for it.
 
@@ -68,6 +69,7 @@ def observe(
         workload: the traffic of one engine during the measurements; when None, what the metrics say of it.
         since: earlier metrics of the same process: counters then cover the time between.
         percentile: the percentile that a mapping's `ttft` and `tpot` are at; None for means.
+        replicas: engines that running, waiting and requests per second are summed over (a whole service's).
 
     Raises:
         RecommenderError: nothing of vLLM's is found, or the model or GPU is not known.
@@ -75,6 +77,7 @@ def observe(
     start_up, operation = _read(log_or_metrics, since)
     if percentile is not None:
         operation = replace(operation, percentile=percentile)
+    operation = _of_one(operation, replicas)
     if start_up == StartUp() and operation == Operation(percentile=operation.percentile):
         raise RecommenderError("nothing of vLLM is in what was given: give its start-up log or the text of /metrics")
     model, accelerator = _identified(facts, gpu, start_up)
@@ -105,6 +108,16 @@ def _read(source: Source, since: Source | None) -> tuple[StartUp, Operation]:
         plain, plain_ran = named(source)
         return _filled(plain, capacity), _filled(plain_ran, ran)
     return _filled(read_start_up(_text(source)), capacity), ran
+
+
+def _of_one(seen: Operation, replicas: float) -> Operation:
+    """What one of several equal engines has of a whole service's counts."""
+    if not replicas >= 1:
+        raise RecommenderError(
+            f"replicas must be at least 1, got {replicas:g}: the engines that counts are summed over"
+        )
+    counts = {name: getattr(seen, name) for name in ("running", "waiting", "requests_per_second")}
+    return replace(seen, **{name: value / replicas for name, value in counts.items() if value is not None})
 
 
 def _exposition(source: Source) -> Exposition:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +83,23 @@ def test_a_mapping_with_plain_names_is_read() -> None:
     )
     assert seen.operation.percentile == 95
     assert seen.start_up.kv_cache_tokens == 41_408
+
+
+def test_the_counts_of_a_whole_service_are_divided_by_its_engines() -> None:
+    observed = {
+        "requests_per_second": Decimal(6),
+        "running": Decimal(48),
+        "waiting": None,
+        "ttft": timedelta(milliseconds=300),
+        "tpot": timedelta(milliseconds=30),
+        "input_tokens_mean": Decimal(1000),
+        "output_tokens_mean": Decimal(200),
+    }
+    seen = observe(observed, facts=FACTS, gpu=H100, percentile=95, replicas=4)
+    assert seen.workload == Workload(1000, 200, requests_per_second=1.5)
+    assert (seen.operation.running, seen.operation.ttft) == (12, 0.3)
+    with pytest.raises(RecommenderError, match="replicas must be at least 1"):
+        observe(observed, facts=FACTS, gpu=H100, replicas=0)
 
 
 def test_a_mapping_with_vllms_names_is_read() -> None:
