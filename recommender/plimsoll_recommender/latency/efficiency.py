@@ -42,19 +42,19 @@ class Serving:
             others (0.05), and what started together keeps arriving in clumps.
     """
 
-    arithmetic: float = 0.88
-    layer: float = 16.3e-6
-    traffic: float = 6.3
-    collective: float = 0.91
-    fused: float = 0.70
-    routing: float = 0.926
+    arithmetic: float = 0.92
+    layer: float = 17e-6
+    traffic: float = 6.1
+    collective: float = 0.90
+    fused: float = 0.69
+    routing: float = 0.914
     imbalance: float = 0.19
-    step: float = 0.54e-3
-    sequence: float = 39e-6
-    exposed: float = 0.24
+    step: float = 0.50e-3
+    sequence: float = 42e-6
+    exposed: float = 0.255
     request: float = 0.023
     admission: float = 1.5
-    burst: float = 0.074
+    burst: float = 0.073
 
 
 @dataclass(frozen=True)
