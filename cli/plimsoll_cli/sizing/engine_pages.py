@@ -78,7 +78,9 @@ def memory_page(engine: Engine) -> str:
     return sheet(f"Plimsoll memory of {engine.name}", f"{verdict}: {ledger.reason}.", sections, tiles)
 
 
-def prediction_page(engine: Engine, prediction: Prediction, objectives: Objectives, curve: Sequence[CurvePoint]) -> str:
+def prediction_page(
+    engine: Engine, workload: Workload, prediction: Prediction, objectives: Objectives, curve: Sequence[CurvePoint]
+) -> str:
     """Latency and throughput of one replica, where that lies on its curve, and its memory."""
     percentile, through = objectives.percentile, prediction.throughput
     mark = Mark(through.requests_per_second, prediction, "Predicted", prediction.load_line_rps)
