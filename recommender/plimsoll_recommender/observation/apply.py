@@ -14,7 +14,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
 from plimsoll_recommender.catalogue.accelerators import Accelerator
@@ -23,63 +24,20 @@ from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.latency.efficiency import efficiency_of
 from plimsoll_recommender.latency.predict import UNCALIBRATED, at_point, closed_loop, load_line, open_loop
 from plimsoll_recommender.latency.replica import Replica
-from plimsoll_recommender.latency.step_time import StepTimeModel
 from plimsoll_recommender.memory.ledger import MemoryLedger, memory_ledger
-from plimsoll_recommender.observation.quantities import Load
-from plimsoll_recommender.prediction import Prediction
+from plimsoll_recommender.observation.quantities import Load, Quantity, prior_of
+from plimsoll_recommender.observation.step_time import LOADS, CorrectedStepTime
+from plimsoll_recommender.prediction import Latency, Prediction
 from plimsoll_recommender.traffic import Objectives, Workload
 
 if TYPE_CHECKING:
-    from plimsoll_recommender.observation.corrections import Correction, Corrections
+    from plimsoll_recommender.observation.corrections import Correction, Corrections, Factor
+
+Z90: Final = NormalDist().inv_cdf(0.95)
+"""Standard deviations either side of the mean that hold nine of ten."""
 
 SLACK_GIB: Final = 0.02
 """Half the width added to a corrected KV cache's interval: the logs' rounding over a ledger's parts."""
-
-
-LOADS: Final = tuple(float(2**power) for power in range(11))
-"""Sequences decoding (1 to 1024) at which factors are tabulated; between them their logarithm is linear in log2."""
-
-
-@dataclass(frozen=True)
-class CorrectedStepTime(StepTimeModel):
-    """Step times with factors on steps without prompts and on what prompt tokens add, by sequences decoding.
-
-    Args:
-        decode_factors, prefill_factors: logarithms of the factors at `LOADS`.
-    """
-
-    decode_factors: tuple[float, ...] = (0.0,) * len(LOADS)
-    prefill_factors: tuple[float, ...] = (0.0,) * len(LOADS)
-
-    @classmethod
-    def of(
-        cls, model: StepTimeModel, decode_factors: Sequence[float], prefill_factors: Sequence[float]
-    ) -> CorrectedStepTime:
-        """A model's step times, scaled by factors at `LOADS`."""
-        values = {field.name: getattr(model, field.name) for field in fields(StepTimeModel)}
-        decode, prefill = (tuple(map(math.log, factors)) for factors in (decode_factors, prefill_factors))
-        return cls(**values, decode_factors=decode, prefill_factors=prefill)
-
-    def mixed_seconds(
-        self, prefill: float, reach: float, decode: float, context: float, sampled: float | None = None
-    ) -> float:
-        """Seconds of a step, as `StepTimeModel.mixed_seconds`."""
-        place = math.log2(decode) if decode > 1.0 else 0.0
-        whole = super().mixed_seconds(prefill, reach, decode, context, sampled)
-        if prefill <= 0:
-            return whole * _interpolated(self.decode_factors, place)
-        plain = super().mixed_seconds(0.0, 0.0, decode, context, sampled if decode > 0 else None)
-        scaled = plain * _interpolated(self.decode_factors, place)
-        return scaled + (whole - plain) * _interpolated(self.prefill_factors, place)
-
-
-def _interpolated(logarithms: tuple[float, ...], place: float) -> float:
-    """A factor between tabulated ones; the last beyond them."""
-    index = int(place)
-    if index >= len(logarithms) - 1:
-        return math.exp(logarithms[-1])
-    share = place - index
-    return math.exp(logarithms[index] * (1 - share) + logarithms[index + 1] * share)
 
 
 def corrected_ledger(
@@ -215,7 +173,29 @@ def corrected_predict(
     ledger = corrected_ledger(facts, gpu, config, corrections)
     replica = corrected_replica(Replica.of(facts, gpu, config, share, ledger=ledger), facts, gpu, corrections)
     wide = 1.0 if efficiency_of(gpu.architecture).calibrated else UNCALIBRATED
-    return _of_ranks(predicted_by(replica, share, objectives, wide), ranks)
+    found = predicted_by(replica, share, objectives, wide)
+    load = Load.of(found.running, share.input_tokens)
+    known = corrections.correction(facts.name, gpu.product, config, load)
+    return _of_ranks(_narrowed(found, known, gpu.product), ranks)
+
+
+def _narrowed(found: Prediction, known: Correction, product: str) -> Prediction:
+    """A prediction whose intervals are those of its corrections, where they are narrower."""
+
+    def narrowed(latency: Latency, quantity: Quantity, factor: Factor) -> Latency:
+        if not factor.observations:
+            return latency
+        noise = prior_of(quantity, product).noise
+        error = math.exp(math.hypot(math.log(factor.high / factor.value), Z90 * noise))
+        low, high = latency.mean / error, latency.mean * error
+        return replace(latency, low=max(low, latency.low), high=min(high, latency.high))
+
+    return replace(
+        found,
+        ttft=narrowed(found.ttft, Quantity.PREFILL, known.prefill),
+        tpot=narrowed(found.tpot, Quantity.DECODE, known.decode),
+        e2e=narrowed(found.e2e, Quantity.DECODE, known.decode),
+    )
 
 
 def predicted_by(

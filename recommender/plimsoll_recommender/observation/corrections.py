@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from plimsoll_recommender.engine_config import EngineConfig, version_of
 from plimsoll_recommender.errors import RecommenderError
+from plimsoll_recommender.observation.apply import Z90
 from plimsoll_recommender.observation.posterior import Posterior, posterior
 from plimsoll_recommender.observation.quantities import PLAUSIBLE, Key, Load, Quantity, Site, correlation, prior_of
 
@@ -23,9 +24,6 @@ FORMAT: Final = 1
 
 KEPT_PER_KEY: Final = 48
 """Observations of one quantity kept for one engine: the oldest go first. Their mean is then known to a seventh."""
-
-Z90: Final = 1.6449
-"""Standard deviations either side of the mean that hold nine of ten."""
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from plimsoll_recommender import (
 )
 from plimsoll_recommender.latency.replica import Replica
 from plimsoll_recommender.memory.ledger import MemoryLedger
-from plimsoll_recommender.observation.apply import LOADS, corrected_replica
+from plimsoll_recommender.observation.apply import corrected_replica
 from plimsoll_recommender.observation.corrections import Record
 from plimsoll_recommender.observation.quantities import Key, Load, Quantity
+from plimsoll_recommender.observation.step_time import LOADS
 
 FACTS = ModelFacts.load("meta-llama/Llama-3.1-8B-Instruct")
 H100 = accelerator("H100")
@@ -121,6 +122,16 @@ def test_the_next_prediction_has_the_latency_that_was_observed(concurrency: int)
     assert abs(after.ttft.mean / measured["ttft"] - 1) < abs(plain.ttft.mean / measured["ttft"] - 1)
     assert [row.what for row in known.report()] == ["TPOT, s", "TTFT, s"]
     assert all(abs(row.error_after) < abs(row.error_before) for row in known.report())
+
+
+def test_an_observed_prediction_is_more_certain() -> None:
+    plain = predict(FACTS, H100, CONFIG, BUSY)
+    measured = {"tpot": plain.tpot.mean * 1.1, "requests": 5000}
+    seen = observe(measured, facts=FACTS, gpu=H100, config=CONFIG, workload=BUSY)
+    after = corrected_predict(FACTS, H100, CONFIG, BUSY, corrections=Corrections().with_observation(seen))
+    assert after.tpot.high / after.tpot.low < 0.9 * plain.tpot.high / plain.tpot.low
+    assert after.tpot.low < measured["tpot"] < after.tpot.high
+    assert after.ttft.high / after.ttft.low == pytest.approx(plain.ttft.high / plain.ttft.low)
 
 
 def test_a_saturated_ttft_is_not_learned_from() -> None:
