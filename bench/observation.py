@@ -174,15 +174,17 @@ def _run(row: dict[str, str]) -> Run | None:
 
 @dataclass
 class Errors:
-    """Absolute errors of TPOT and TTFT, per cent."""
+    """Absolute errors of TPOT and TTFT, per cent, and whether TPOT was inside its 90 % interval."""
 
     tpot: list[float]
     ttft: list[float]
+    inside: list[bool]
 
     def add(self, run: Run, known: Corrections | None) -> None:
         """One run's errors; no TTFT where requests wait for a slot."""
         found = corrected_predict(run.facts, run.gpu, run.config, run.workload, corrections=known)
         self.tpot.append(_error(found.tpot.mean, run.tpot))
+        self.inside.append(found.tpot.low <= run.tpot <= found.tpot.high)
         if not found.saturated:
             self.ttft.append(_error(found.ttft.mean, run.ttft))
 
@@ -205,7 +207,7 @@ def latency_errors(found: Sequence[Run], observed: int) -> tuple[Errors, Errors,
         found: measured runs.
         observed: loads of each engine that are observed, evenly spread from the second least to the second greatest.
     """
-    before, after = Errors([], []), Errors([], [])
+    before, after = Errors([], [], []), Errors([], [], [])
     engines = 0
     for group in _grouped(found, lambda run: run.engine):
         ordered = sorted(group, key=lambda run: (run.workload.concurrency or 0, run.workload.input_tokens))
@@ -238,6 +240,11 @@ def latency_figures(found: Sequence[Run]) -> list[Figure]:
                 Figure(f"{text}: before", statistics.median(without), "%", None, "<=", detail),
                 Figure(f"{text}: after", statistics.median(corrected), "%", statistics.median(without), "<=", detail),
             ]
+        inside = [statistics.fmean(item.inside) * 100 for item in (before, after)]
+        figures.append(
+            Figure(f"TPOT inside its 90 % interval, {observed} observed", inside[1], "%", None, ">=",
+                   f"{inside[0]:.0f} % before"),
+        )  # fmt: skip
     return figures
 
 
