@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from bench.figures import Figure
+
 from plimsoll_recommender import EngineConfig, ModelFacts, RecommenderError, accelerator, memory_ledger
 from plimsoll_recommender.facts.quantization import with_quantization
 

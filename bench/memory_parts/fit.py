@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from bench.memory_parts.start_ups import StartUp
 from scipy.optimize import least_squares
 
-from bench.memory_parts.start_ups import StartUp
 from plimsoll_recommender.memory import budget
 
 FITTED: Final = ("resident_gib", "forward_resident_gib", "vision_gib")
@@ -46,7 +46,9 @@ def fitted(rows: Sequence[StartUp]) -> budget.Coefficients:
     def residuals(found: np.ndarray) -> np.ndarray:
         given = coefficients(found)
         copies = np.where(old, found[1], found[0])
-        return np.array([part.peak(float(count), given) for part, count in zip(parts, copies, strict=True)]) - measured
+        predicted = [part.peak(float(count), given) for part, count in zip(parts, copies, strict=True)]
+        difference: np.ndarray = np.array(predicted) - measured
+        return difference
 
     # From one copy and no residue: nothing is taken from the calibrated values.
     start = np.array([1.0, COPIES_ELSEWHERE, 0.0, 0.0, 0.0])

@@ -6,6 +6,7 @@ import statistics
 from typing import Final
 
 from bench.figures import Figure
+
 from plimsoll_recommender import ModelFacts
 
 PUBLISHED: Final = {

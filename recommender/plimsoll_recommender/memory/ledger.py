@@ -241,14 +241,15 @@ def _capacity(layout: KvLayout, config: ResolvedConfig, blocks: int) -> tuple[fl
     """(sequences of max_model_len at once, tokens as the log states them) of a number of blocks."""
     if not layout.groups:
         return math.inf, 0
-    needed = layout.blocks_per_sequence(config.max_model_len, _in_flight(config))
+    needed = layout.blocks_per_sequence(config.max_model_len, in_flight_tokens(config))
     concurrency = blocks / needed
     if config.version >= TOKENS_BY_CONCURRENCY:
         return concurrency, int(concurrency * config.max_model_len)
     return concurrency, blocks // layout.group_count * layout.smallest_block
 
 
-def _in_flight(config: ResolvedConfig) -> int:
+def in_flight_tokens(config: ResolvedConfig) -> int:
+    """Most tokens scheduled before older ones are freed, which windows and chunks are sized for."""
     stages = config.pipeline_parallel_size
     batches = max(CONCURRENT_BATCHES, stages + 1) if config.version >= TOKENS_BY_CONCURRENCY else 1
     return batches * config.max_num_batched_tokens
@@ -268,7 +269,7 @@ def longest_context(layout: KvLayout, config: ResolvedConfig, blocks: int) -> in
     low, high = 0, config.max_model_len
     while low < high:
         middle = (low + high + 1) // 2
-        if layout.blocks_per_sequence(middle, _in_flight(config)) <= blocks:
+        if layout.blocks_per_sequence(middle, in_flight_tokens(config)) <= blocks:
             low = middle
         else:
             high = middle - 1
@@ -333,7 +334,7 @@ def _refusal(
             f"the CUDA context and graphs need {ledger.context_gib + ledger.cuda_graphs_gib:.2f}: "
             f"use {math.floor(most * 100) / 100:g}"
         )
-    needed = layout.blocks_per_sequence(config.max_model_len, _in_flight(config)) if layout.groups else 0
+    needed = layout.blocks_per_sequence(config.max_model_len, in_flight_tokens(config)) if layout.groups else 0
     if needed > usable_blocks(config, ledger.kv_cache_blocks):
         longest = longest_context(layout, config, ledger.kv_cache_blocks)
         return (
