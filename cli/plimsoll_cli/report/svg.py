@@ -157,8 +157,9 @@ def chart(frame: Frame, traces: Sequence[Trace] = (), dots: Sequence[Dot] = ()) 
     for trace in traces:
         parts += _probes(frame, trace)
     heights = _label_heights(frame, dots)
-    for dot, height in sorted(zip(dots, heights, strict=True), key=lambda pair: pair[0].strong):
-        parts += _dot(frame, dot, height)
+    # Points lie above all labels, so that no label hides one.
+    parts += [_label(frame, dot, height) for dot, height in zip(dots, heights, strict=True) if dot.label]
+    parts += [_dot(frame, dot) for dot in sorted(dots, key=lambda dot: dot.strong)]
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
 
 
@@ -275,15 +276,16 @@ def _label_heights(frame: Frame, dots: Sequence[Dot]) -> list[float]:
     return heights
 
 
-def _dot(frame: Frame, dot: Dot, label_height: float) -> Iterator[str]:
-    x, y = frame.x(dot.x), frame.y(dot.y)
-    radius = 7 if dot.strong else 5
-    yield (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{dot.colour}" stroke="var(--card)" stroke-width="1.5" '
-        f'tabindex="0" data-tip="{escape(dot.tip)}"/>'
+def _label(frame: Frame, dot: Dot, height: float) -> str:
+    x = frame.x(dot.x)
+    kind = ' class="halo strong"' if dot.strong else ' class="halo"'
+    left = x + 11 + _LABEL_FROM * len(dot.label) > WIDTH
+    side = f'x="{x - 11:.1f}" text-anchor="end"' if left else f'x="{x + 11:.1f}"'
+    return f'<text{kind} {side} y="{height:.1f}">{escape(dot.label)}</text>'
+
+
+def _dot(frame: Frame, dot: Dot) -> str:
+    return (
+        f'<circle cx="{frame.x(dot.x):.1f}" cy="{frame.y(dot.y):.1f}" r="{7 if dot.strong else 5}" fill="{dot.colour}" '
+        f'stroke="var(--card)" stroke-width="1.5" tabindex="0" data-tip="{escape(dot.tip)}"/>'
     )
-    if dot.label:
-        left = x + 11 + _LABEL_FROM * len(dot.label) > WIDTH
-        kind = ' class="halo strong"' if dot.strong else ' class="halo"'
-        side = f'x="{x - 11:.1f}" text-anchor="end"' if left else f'x="{x + 11:.1f}"'
-        yield f'<text{kind} {side} y="{label_height:.1f}">{escape(dot.label)}</text>'

@@ -28,7 +28,7 @@ from plimsoll_recommender.explanation.question import Question
 from plimsoll_recommender.explanation.sensitivity import Variation
 from plimsoll_recommender.latency.curve import CurvePoint
 
-DEAREST: Final = 4.0
+DEAREST: Final = 3.0
 """Fleets that cost more times what the chosen one does are not drawn: they would press all others to one side."""
 
 

@@ -12,7 +12,7 @@ from plimsoll_cli.report.figures import duration_text
 from plimsoll_cli.report.svg import Dot, Frame, Piece, Trace, chart, legend, stacked_bar
 from plimsoll_cli.sizing.arguments import short_name
 from plimsoll_cli.sizing.bar import FREE, sizes_of
-from plimsoll_recommender import Latency, Objectives, Prediction, Recommendation
+from plimsoll_recommender import Alternative, Latency, Objectives, Prediction, Recommendation
 from plimsoll_recommender.explanation.headline import fleet_text
 from plimsoll_recommender.explanation.ranks import RankMemory
 from plimsoll_recommender.latency.curve import CurvePoint
@@ -146,14 +146,13 @@ def fleet_chart(objectives: Objectives, answer: Recommendation, dearest: float) 
     chosen = Dot(answer.cost.per_hour, answer.e2e or math.nan, short_name(fleet_text(answer)), "", "var(--good)", True)
     tip = _fleet_tip(fleet_text(answer), answer.cost.per_hour, objectives, (answer.ttft, answer.tpot, answer.e2e))
     dots = [replace(chosen, tip=f"chosen: {tip}")] if answer.e2e else []
-    for item in answer.alternatives:
-        if item.hourly_cost is None or item.e2e is None or item.hourly_cost > dearest:
-            continue
-        tip = _fleet_tip(item.summary, item.hourly_cost, objectives, (item.ttft, item.tpot, item.e2e))
-        tip += f"\n{item.rejected_because}"
-        colour = "var(--accent)" if item.on_frontier else "var(--context)"
+    for item in _others(answer, dearest):
+        tip = _fleet_tip(item.summary, item.hourly_cost or 0.0, objectives, (item.ttft, item.tpot, item.e2e))
+        if item.rejected_because:
+            tip += f"\n{item.rejected_because}"
         label = short_name(item.summary) if item.on_frontier else ""
-        dots.append(Dot(item.hourly_cost, item.e2e, label, tip, colour))
+        colour = "var(--accent)" if item.on_frontier else "var(--context)"
+        dots.append(Dot(item.hourly_cost or 0.0, item.e2e or math.nan, label, tip, colour))
     dots = [dot for dot in dots if math.isfinite(dot.y)]
     if not dots:
         return '<p class="note">Nothing considered could be sized.</p>'
@@ -170,6 +169,21 @@ def fleet_chart(objectives: Objectives, answer: Recommendation, dearest: float) 
     kept = [(cost, seconds) for cost, seconds in frontier if cost <= dearest]
     line = Trace("", [cost for cost, _ in kept], [seconds for _, seconds in kept], "var(--accent)", faint=True)
     return chart(frame, [line], dots)
+
+
+def _others(answer: Recommendation, dearest: float) -> list[Alternative]:
+    """The alternatives that could be sized and those of the frontier, without the choice itself and the dearest."""
+    found = {item.summary: item for item in (*answer.pareto, *answer.alternatives)}
+    found.pop(fleet_text(answer), None)
+    mine = (answer.cost.per_hour, answer.e2e)
+    return [
+        item
+        for item in found.values()
+        if item.hourly_cost is not None
+        and item.e2e is not None
+        and item.hourly_cost <= dearest
+        and (item.hourly_cost, item.e2e) != mine
+    ]
 
 
 def _beginning(values: Sequence[float]) -> float:

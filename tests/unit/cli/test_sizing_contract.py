@@ -27,6 +27,8 @@ from plimsoll_recommender import (
 )
 from plimsoll_recommender import predict as predict_replica
 from plimsoll_recommender import recommend as recommend_fleet
+from plimsoll_recommender.observation.corrections import Corrections
+from plimsoll_recommender.observation.observe import observe
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 BY_PRODUCT = ("gpus_per_node", "max_gpus", "hourly_cost")
@@ -150,15 +152,60 @@ def paths(document: Any) -> set[str]:
     return set(document).union(*inner)
 
 
-def test_an_engine_log_corrects_the_ledger(plimsoll: Callable[..., Any], tmp_path: Path) -> None:
-    log = tmp_path / "engine.log"
-    log.write_text(
-        "INFO 11-20 10:00:00 [gpu_model_runner.py:1] Model loading took 14.9889 GiB memory and 9.1 seconds\n"
-        "INFO 11-20 10:00:01 [gpu_worker.py:1] Available KV cache memory: 55.00 GiB\n"
-        "INFO 11-20 10:00:01 [kv_cache_utils.py:1] GPU KV cache size: 450,560 tokens\n"
-    )
+LOG = (
+    "INFO 11-20 10:00:00 [gpu_model_runner.py:1] Model loading took 14.9889 GiB memory and 9.1 seconds\n"
+    "INFO 11-20 10:00:01 [gpu_worker.py:1] Available KV cache memory: 50.00 GiB\n"
+    "INFO 11-20 10:00:01 [kv_cache_utils.py:1] GPU KV cache size: 409,600 tokens\n"
+)
+"""An engine whose start-up took some GiB more than is predicted."""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    file = tmp_path / "engine.log"
+    file.write_text(LOG)
+    return str(file)
+
+
+def test_an_engine_log_corrects_the_ledger(plimsoll: Callable[..., Any], log: str) -> None:
     arguments = ("memory", "-m", MODEL, "-g", "H100", "--engine-version", "0.19.0", "-o", "json")
     plain = json.loads(plimsoll(*arguments).out)
-    corrected = json.loads(plimsoll(*arguments, "--observed", str(log)).out)
+    corrected = json.loads(plimsoll(*arguments, "--observed", log).out)
     assert corrected["observed"]
-    assert abs(corrected["kv_cache_gib"] - 55.0) < abs(plain["kv_cache_gib"] - 55.0)
+    assert abs(corrected["kv_cache_gib"] - 50.0) < 0.5 * abs(plain["kv_cache_gib"] - 50.0)
+
+
+def test_an_engine_log_corrects_a_recommendation_and_a_prediction(plimsoll: Callable[..., Any], log: str) -> None:
+    for arguments, field in (
+        (("recommend", "-m", MODEL, "-g", "H100", "--rps", "4", "--tpot", "50ms"), ("ledger", "kv_cache_gib")),
+        (("predict", "-m", MODEL, "-g", "H100", "--rps", "4"), ("kv_cache_usage",)),
+    ):
+        values = []
+        for extra in ((), ("--observed", log)):
+            found = json.loads(plimsoll(*arguments, "--engine-version", "0.19.0", *extra, "-o", "json").out)
+            for name in field:
+                found = found[name]
+            values.append(found)
+        assert values[0] != values[1]
+
+
+def test_corrections_of_before_are_read(plimsoll: Callable[..., Any], log: str, tmp_path: Path) -> None:
+    facts, gpu = ModelFacts.load(MODEL), accelerator("H100")
+    seen = observe(LOG, facts=facts, gpu=gpu, config=EngineConfig(engine_version="0.19.0"))
+    file = tmp_path / "corrections.json"
+    file.write_text(Corrections().with_observation(seen).dumps())
+    arguments = ("memory", "-m", MODEL, "-g", "H100", "--engine-version", "0.19.0", "-o", "json")
+    kept, direct = (json.loads(plimsoll(*arguments, "--observed", name).out) for name in (str(file), log))
+    assert kept == direct
+
+
+def test_a_log_needs_one_gpu_and_something_of_the_engine(
+    plimsoll: Callable[..., Any], log: str, tmp_path: Path
+) -> None:
+    ran = plimsoll("recommend", "-m", MODEL, "-g", "H100", "-g", "L4", "--observed", log)
+    assert (ran.code, "--observed" in ran.err) == (2, True)
+    other = tmp_path / "other.log"
+    for text in ("nothing to see\n", "{}", "{", '{"format": 9}'):
+        other.write_text(text)
+        ran = plimsoll("memory", "-m", MODEL, "-g", "H100", "--observed", str(other))
+        assert (ran.code, "--observed" in ran.err, len(ran.err.splitlines())) == (2, True, 1)
