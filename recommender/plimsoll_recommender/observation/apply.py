@@ -65,12 +65,13 @@ def corrected_ledger(
     plain = memory_ledger(facts, gpu, settings, weights_gib=weights_gib, gpu_total_gib=gpu_total_gib)
     if corrections is None:
         return plain
-    known = corrections.correction(facts.name, gpu.product, settings)
+    overhead = plain.activation_peak_gib + plain.non_torch_gib
+    known = corrections.correction(facts.name, gpu.product, settings, overhead_gib=overhead)
     if not known.of_memory:
         return plain
     total = gpu_total_gib if gpu_total_gib is not None else plain.gpu_total_gib * known.gpu_total.value
     weights = plain.weights_gib * (1.0 if weights_gib is not None else known.weights.value)
-    moved = (plain.activation_peak_gib + plain.non_torch_gib) * (known.overhead.value - 1)
+    moved = overhead * (known.overhead.value - 1)
     if plain.cuda_graphs_in_budget:
         moved += plain.cuda_graphs_gib * (known.graphs.value - 1)
     if settings.pipeline_parallel_size == 1 and weights + moved > 0:

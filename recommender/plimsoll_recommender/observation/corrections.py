@@ -35,7 +35,7 @@ class Record:
         quantity: what was observed.
         value: ln(measured / predicted without corrections).
         noise: standard deviation of the observation.
-        load: the load it was observed at; None for memory.
+        load: what it was observed at; None where it does not matter.
     """
 
     key: Key
@@ -128,9 +128,6 @@ class _Known:
 
 IDENTITY: Final = Correction()
 
-STEPS: Final = frozenset({Quantity.DECODE, Quantity.PREFILL})
-"""Quantities that depend on the load."""
-
 T = TypeVar("T", Record, Comparison)
 
 
@@ -162,7 +159,14 @@ class Corrections:
         rows = compared(observation, updated)
         return replace(updated, comparisons=(*self.comparisons, *rows)[-KEPT_PER_KEY * 8 :])
 
-    def correction(self, model: str, accelerator: str, config: EngineConfig, load: Load | None = None) -> Correction:
+    def correction(
+        self,
+        model: str,
+        accelerator: str,
+        config: EngineConfig,
+        load: Load | None = None,
+        overhead_gib: float | None = None,
+    ) -> Correction:
         """What holds for one engine; the identity when nothing related was observed.
 
         Args:
@@ -170,15 +174,16 @@ class Corrections:
             accelerator: product of the GPU.
             config: engine settings: release and parallelism.
             load: the load of one replica; None for what holds at any.
+            overhead_gib: activation peak and non-torch memory as predicted, GiB per GPU; None for what holds at any.
         """
         if not self.records:
             return IDENTITY
-        site = Site(key_of(model, accelerator, config), load)
-        known = self._known.get(site)
-        if known is None:
-            known = Correction(**{quantity.value: self._factor(quantity, site) for quantity in Quantity})
-            self._known[site] = known
-        return known
+        key = key_of(model, accelerator, config)
+        start_up = None if overhead_gib is None else Load.of_overhead(overhead_gib)
+        at = {Quantity.DECODE: load, Quantity.PREFILL: load, Quantity.OVERHEAD: start_up}
+        return Correction(
+            **{quantity.value: self._factor(quantity, Site(key, at.get(quantity))) for quantity in Quantity}
+        )
 
     def knows(self, model: str, accelerator: str, config: EngineConfig) -> bool:
         """Whether anything observed bears on an engine."""
@@ -189,13 +194,8 @@ class Corrections:
         )
 
     @cached_property
-    def _known(self) -> dict[Site, Correction]:
-        """Corrections already computed: a search asks for the same engine many times."""
-        return {}
-
-    @cached_property
     def _factors(self) -> dict[tuple[Quantity, Site], Factor]:
-        """Factors already computed; those of memory are the same at every load."""
+        """Factors already computed: a search asks for the same engine many times."""
         return {}
 
     @cached_property
@@ -204,7 +204,7 @@ class Corrections:
         return {}
 
     def _factor(self, quantity: Quantity, site: Site) -> Factor:
-        place = quantity, site if quantity in STEPS else Site(site.key)
+        place = quantity, site
         if place not in self._factors:
             self._factors[place] = self._computed(*place)
         return self._factors[place]
@@ -358,7 +358,7 @@ def _key(value: Any, place: str) -> Key:
 def _load(value: Any, place: str) -> Load:
     if not isinstance(value, dict):
         raise RecommenderError(f"{place}.load must be an object or null, got {type(value).__name__}")
-    names = ("running", "input_tokens")
+    names = ("size", "input_tokens")
     return Load(*(_number(value.get(name), f"{place}.load.{name}", positive=False) for name in names))
 
 

@@ -10,7 +10,7 @@ from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.facts.model import GIB, ModelFacts
 from plimsoll_recommender.memory.ledger import MemoryLedger, memory_ledger
 from plimsoll_recommender.observation.observed import Evidence, StartUp
-from plimsoll_recommender.observation.quantities import PLAUSIBLE, PRIORS, Quantity
+from plimsoll_recommender.observation.quantities import PLAUSIBLE, PRIORS, Load, Quantity
 
 ROUNDING_GIB: Final = 0.005
 """Largest error of a figure that the log gives with two digits."""
@@ -61,7 +61,9 @@ def memory_evidence(
         if max(factor, 1 / factor) > PLAUSIBLE[quantity]:
             said.append(f"{quantity} is {measured:.2f} GiB, {factor:.2f} times the prediction: not learned")
             continue
-        evidence.append(Evidence(quantity, math.log(factor), math.hypot(PRIORS[quantity].noise, error / measured)))
+        load = Load.of_overhead(predicted) if quantity is Quantity.OVERHEAD else None
+        noise = math.hypot(PRIORS[quantity].noise, error / measured)
+        evidence.append(Evidence(quantity, math.log(factor), noise, load))
     return evidence, said
 
 

@@ -203,7 +203,7 @@ def _times(
     if workload is None:
         return [], ["TTFT and TPOT are known, the traffic is not: give the workload they were measured under"]
     share = workload_of_rank(workload, config.data_parallel_size)
-    known = Corrections(tuple(Record(key, item.quantity, item.value, item.noise) for item in memory))
+    known = Corrections(tuple(Record(key, item.quantity, item.value, item.noise, item.load) for item in memory))
     try:
         ledger = corrected_ledger(facts, gpu, config, known)
         replica = Replica.of(facts, gpu, config, share, ledger=ledger)

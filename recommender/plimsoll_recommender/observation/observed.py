@@ -99,7 +99,7 @@ class Evidence:
         quantity: which.
         value: ln of the factor that would make the prediction right.
         noise: standard deviation of `value`.
-        load: the load it was measured at; None for memory.
+        load: what it was measured at; None where it does not matter.
     """
 
     quantity: Quantity

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 HUBER: Final = 2.0
 """Errors, in standard deviations of the noise, beyond which an observation pulls no harder."""
 
+LEAST_NOISE: Final = 1e-4
+"""Least standard deviation that an observation is credited with: less would make the equations singular."""
+
 MOST_ITERATIONS: Final = 200
 CONVERGED: Final = 1e-11
 """Largest change of an estimate, in logarithms, at which iteration ends."""
@@ -74,7 +77,7 @@ def posterior(observed: Sequence[tuple[K, float, float]], spread: float, correla
     place = {key: index for index, key in enumerate(keys)}
     where = np.array([place[key] for key, _, _ in observed], dtype=int)
     values = np.array([value for _, value, _ in observed])
-    noises = np.array([noise for _, _, noise in observed])
+    noises = np.array([max(noise, LEAST_NOISE) for _, _, noise in observed])
     prior = spread**2 * np.array([[correlation(one, other) for other in keys] for one in keys]).reshape(
         len(keys), len(keys)
     )

@@ -39,9 +39,9 @@ class Prior:
         across_parallelism: correlation of the corrections of two neighbouring powers of two of parallelism.
         across_release: correlation of the corrections of two neighbouring minor releases; older evidence is forgotten
             by its power.
-        everywhere: share of the variance that is the same at every load (1 for memory).
-        running_doublings, input_doublings: distances, in doublings of the requests running and of the prompt length,
-            over which the rest of the correction carries (length scales of a Gaussian kernel).
+        everywhere: share of the variance that is the same at every load.
+        size_doublings, input_doublings: distances, in doublings of the load's size and of the prompt length, over which
+            the rest of the correction carries (length scales of a Gaussian kernel).
         across_models: whether one model's evidence holds for all (a property of the GPU alone).
     """
 
@@ -50,7 +50,7 @@ class Prior:
     across_parallelism: float
     across_release: float
     everywhere: float = 1.0
-    running_doublings: float = 1.0
+    size_doublings: float = 1.0
     input_doublings: float = 1.0
     across_models: bool = False
 
@@ -60,7 +60,8 @@ PRIORS: Final[dict[Quantity, Prior]] = {
     Quantity.GPU_TOTAL: Prior(0.02, 0.0003, 1.0, 1.0, across_models=True),
     # Two digits in the log; a checkpoint that loads larger than it is stored is rare and large.
     Quantity.WEIGHTS: Prior(0.05, 0.002, 0.9, 0.98),
-    Quantity.OVERHEAD: Prior(0.30, 0.02, 0.6, 0.6),
+    # What is wrong with a small peak (buffers) is not what is wrong with a large one (logits, experts).
+    Quantity.OVERHEAD: Prior(0.30, 0.02, 0.6, 0.6, 0.4, 1.0),
     Quantity.GRAPHS: Prior(0.35, 0.10, 0.8, 0.7),
     Quantity.DECODE: Prior(0.15, 0.03, 0.6, 0.8, 0.15, 1.5, 1.2),
     Quantity.PREFILL: Prior(0.40, 0.06, 0.6, 0.8, 0.10, 2.2, 1.2),
@@ -108,21 +109,29 @@ class Key:
 
 @dataclass(frozen=True, order=True)
 class Load:
-    """The load of one replica, in doublings.
+    """What a correction was observed at, in doublings.
 
     Args:
-        running: log2 of the requests running.
-        input_tokens: log2 of the mean prompt length.
+        size: log2 of the requests running; of a start-up, of the MiB predicted for its overhead.
+        input_tokens: log2 of the mean prompt length; 0 of a start-up.
     """
 
-    running: float
-    input_tokens: float
+    size: float
+    input_tokens: float = 0.0
 
     @classmethod
     def of(cls, running: float, input_tokens: float) -> Load:
-        """A load from counts; below one counts as one."""
-        running, prompt = (math.log2(max(value, 1.0)) for value in (running, input_tokens))
-        return cls(*(round(value / LOAD_STEP) * LOAD_STEP for value in (running, prompt)))
+        """The load of a replica; below one counts as one."""
+        return cls(_rounded(running), _rounded(input_tokens))
+
+    @classmethod
+    def of_overhead(cls, gib: float) -> Load:
+        """The load of a start-up whose activation peak and non-torch memory are predicted to be this, GiB per GPU."""
+        return cls(_rounded(gib * 1024))
+
+
+def _rounded(value: float) -> float:
+    return round(math.log2(max(value, 1.0)) / LOAD_STEP) * LOAD_STEP
 
 
 @dataclass(frozen=True)
@@ -164,9 +173,9 @@ def _loads(prior: Prior, one: Load | None, other: Load | None) -> float:
     """Correlation of what depends on the load."""
     if one is None or other is None:
         return float(one is other)
-    running = (one.running - other.running) / prior.running_doublings
+    size = (one.size - other.size) / prior.size_doublings
     prompt = (one.input_tokens - other.input_tokens) / prior.input_doublings
-    return math.exp(-0.5 * (running**2 + prompt**2))
+    return math.exp(-0.5 * (size**2 + prompt**2))
 
 
 @cache

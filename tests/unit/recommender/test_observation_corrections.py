@@ -95,6 +95,20 @@ def test_evidence_fades_with_the_distance_of_the_load() -> None:
     assert 0 < at(load=None) < 0.1
 
 
+def test_a_start_with_a_small_batch_says_less_of_a_large_one() -> None:
+    known = Corrections((Record(KEY, Quantity.OVERHEAD, 0.2, 0.02, Load.of_overhead(1.0)),))
+    found = [known.correction("m", H100, CONFIG, overhead_gib=gib).overhead.value for gib in (1.0, 2.0, 4.0, 8.0)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] == pytest.approx(math.exp(0.2), rel=0.01)
+    assert found[-1] < 1.1
+
+
+def test_certainty_beyond_measure_is_not_credited() -> None:
+    other = Key("n", H100, "0.19.0")
+    sure = [Record(key, Quantity.GPU_TOTAL, -0.01, 1e-300) for key in (KEY, other)]
+    assert mean_of(sure, Quantity.GPU_TOTAL) == pytest.approx(-0.01, abs=1e-4)
+
+
 def test_evidence_does_not_cross_models_or_gpus() -> None:
     assert at(model="other") == 0
     assert at(gpu="NVIDIA-L4") == 0
