@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,9 @@ from plimsoll_recommender import ModelFacts, RecommenderError, UnknownModelError
 
 SCHEME: Final = "hf://"
 """Prefix of a hub id."""
+
+_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+"""What could be a hub id without its prefix."""
 
 TIMEOUT_SECONDS: Final = 10.0
 """Most that the hub may take to answer one request."""
@@ -68,7 +72,8 @@ def load_model(name: str, *, token_env: str | None = None) -> ModelFacts:
             return ModelFacts.load(name)
     except UnknownModelError as error:
         if not name.startswith(SCHEME):
-            raise CommandError(str(error), 2) from error
+            ask = f", or write {SCHEME}{name} to ask the hub" if _HUB_ID.fullmatch(name) else ""
+            raise CommandError(f"{error}{ask}", 2) from error
     with Console(stderr=True).status(f"Reading {name} from the hub"):
         return fetch_facts(name, token_env=token_env)
 

@@ -270,6 +270,12 @@ def test_what_is_no_hub_id_is_said(name: str) -> None:
         load_model(name)
 
 
+def test_names_that_could_be_on_the_hub_say_how_to_ask_it(hub: Hub) -> None:
+    with pytest.raises(CommandError, match="or write hf://org/model to ask the hub"):
+        load_model("org/model")
+    assert not hub.asked
+
+
 def test_the_catalogue_is_not_asked_of_the_hub(hub: Hub) -> None:
     assert load_model("hf://Qwen/Qwen3-8B").source == "catalogue"
     assert load_model("Qwen/Qwen3-8B").source == "catalogue"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
@@ -248,3 +250,22 @@ def test_a_quick_answer_shows_no_progress(capsys: pytest.CaptureFixture[str]) ->
     with sign_of_life("sizing", after=60):
         pass
     assert capsys.readouterr().err == ""
+
+
+HEAVY = ("rich", "yaml", "pydantic", "numpy", "scipy", "plotly", "kubernetes", "huggingface_hub", "asyncio", "sklearn")
+"""Packages whose import alone takes a good part of the second that an answer may take."""
+
+
+@pytest.mark.parametrize(
+    "arguments", [[*ASKED, "-o", "json"], ["memory", "-m", MODEL, "-g", "H100", "-o", "json"], ["recommend", "--help"]]
+)
+def test_an_answer_as_data_loads_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom plimsoll_cli.__main__ import main\n"
+        f"sys.argv = ['plimsoll', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stderr.strip() == "[]"
