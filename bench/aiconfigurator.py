@@ -12,6 +12,8 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,9 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Console
+from rich.progress import Progress
+
 from bench import recommender_latency
 from bench.figures import Context, Figure
-from bench.recommender_latency import Run
+from bench.latency_parts.runs import SYNTHETIC_FP4, Run
 from plimsoll_recommender import predict
 from plimsoll_runtime.vllm_environment import VllmUnavailableError, cache_directory, find_uv
 
@@ -37,6 +42,12 @@ TIME_LIMIT: Final = 1800.0
 
 QUICK_ROWS: Final = 12
 """Rows of the quick version."""
+
+
+STAND_INS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    SYNTHETIC_FP4: ("nvidia/Llama-3.1-70B-Instruct-FP8", {"gemm_quant_mode": "nvfp4"}),
+}
+"""A model of the same shape that aiconfigurator knows, and what to change, for one that is only known here."""
 
 
 class NotInstalledError(Exception):
@@ -81,18 +92,22 @@ def environment() -> Path:
 
 
 def query(run: Run) -> dict[str, Any]:
-    """A run as aiconfigurator is asked for it: the requests in flight are its batch size."""
+    """A run as aiconfigurator is asked for it: the requests in flight are its batch size, lengths are the mean ones."""
     tensor = run.config.tensor_parallel_size
     experts = any(layer.top_k for layer in run.facts.layers)
     placed = (1, tensor) if run.config.expert_parallel else (tensor, 1)
+    path, formats = STAND_INS.get(run.model, (run.model, {}))
+    cache = {} if run.config.kv_cache_dtype == "auto" else {"kvcache_quant_mode": run.config.kv_cache_dtype}
     return {
-        "model_path": run.model,
+        "model_path": path,
         "system_name": run.system,
-        "isl": int(run.workload.input_tokens),
-        "osl": int(run.workload.output_tokens),
+        "isl": round(run.workload.input_tokens),
+        "osl": round(run.workload.output_tokens),
         "batch_size": int(run.workload.concurrency or 1),
         "tp_size": tensor,
         **({"moe_tp_size": placed[0], "moe_ep_size": placed[1]} if experts else {}),
+        **formats,
+        **cache,
     }
 
 
@@ -113,23 +128,42 @@ def estimates(python: Path, runs: Sequence[Run], skipped: list[str]) -> list[Ans
 
 
 def _ask(python: Path, queries: Sequence[str]) -> list[dict[str, Any]]:
-    """The answers to queries in JSON, from one process."""
-    print(f"  {REQUIREMENT} answers {len(queries)} queries", file=sys.stderr, flush=True)
-    try:
-        done = subprocess.run(
+    """The answers to queries in JSON, from one process that answers a line at a time."""
+    with (
+        tempfile.TemporaryFile("w+") as asked,
+        tempfile.TemporaryFile("w+") as said,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
+        asked.write(f"[{','.join(queries)}]")
+        asked.seek(0)
+        process = subprocess.Popen(
             [str(python), str(SCRIPT)],
-            input=f"[{','.join(queries)}]",
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
-            capture_output=True,
+            stdin=asked,
+            stdout=subprocess.PIPE,
+            stderr=said,
             text=True,
-            timeout=TIME_LIMIT,
-            check=False,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
         )
-    except subprocess.TimeoutExpired as error:
-        raise NotInstalledError(f"{REQUIREMENT} did not answer within {TIME_LIMIT:.0f} s") from error
-    if done.returncode:
-        raise NotInstalledError(f"{REQUIREMENT} failed: {' | '.join(done.stderr.strip().splitlines()[-2:])}")
-    answers: list[dict[str, Any]] = json.loads(done.stdout)
+        limit = threading.Timer(TIME_LIMIT, process.kill)
+        limit.start()
+        assert process.stdout is not None
+        try:
+            task = progress.add_task(f"{REQUIREMENT} answers", total=len(queries))
+            answers: list[dict[str, Any]] = []
+            for line in process.stdout:
+                answers.append(json.loads(line))
+                progress.advance(task)
+        finally:
+            limit.cancel()
+            process.kill()
+            process.wait()
+            process.stdout.close()
+        if len(answers) < len(queries):
+            said.seek(0)
+            last = " | ".join(said.read().strip().splitlines()[-2:])
+            raise NotInstalledError(
+                f"{REQUIREMENT} answered {len(answers)} of {len(queries)} within {TIME_LIMIT:.0f} s: {last}"
+            )
     return answers
 
 
@@ -191,9 +225,7 @@ def run(context: Context) -> list[Figure]:
     if context.quick:
         context.skipped.append("held-out fits: left out of the quick version")
     else:
-        tpots, ttfts, lines = recommender_latency.held_out(
-            runs, lambda item: item.facts.architecture, same_gpu=True, thin=2
-        )
+        tpots, ttfts, lines = recommender_latency.held_out(runs, lambda item: item.facts.architecture)
         figures += _figures("Plimsoll, model left out of the fit", tpots, ttfts, ", ".join(lines))
     figures += _figures("Plimsoll as shipped", tpot, ttft, "fitted on these runs among others")
     times = [answer.seconds for answer in known]

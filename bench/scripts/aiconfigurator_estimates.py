@@ -1,4 +1,4 @@
-"""Estimates of aiconfigurator for many configurations in one process: queries as JSON on stdin, answers on stdout.
+"""Estimates of aiconfigurator for many configurations in one process: queries as JSON in, a line per answer out.
 
 Run by bench/aiconfigurator.py in aiconfigurator's own environment; it needs nothing of Plimsoll.
 """
@@ -33,11 +33,11 @@ def answer(query: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Answer every query."""
     logging.disable(logging.WARNING)
-    queries = json.load(sys.stdin)
+    answers = sys.stdout
     # It prints tables; stdout is for the answers.
     with contextlib.redirect_stdout(sys.stderr):
-        answers = [answer(query) for query in queries]
-    json.dump(answers, sys.stdout)
+        for query in json.load(sys.stdin):
+            print(json.dumps(answer(query)), file=answers, flush=True)
 
 
 if __name__ == "__main__":
