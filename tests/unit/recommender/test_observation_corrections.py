@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plimsoll_recommender import Corrections, EngineConfig, ModelFacts, RecommenderError, accelerator, observe
@@ -38,6 +38,7 @@ def test_nothing_observed_is_the_identity() -> None:
     assert Corrections().correction("m", H100, CONFIG) is IDENTITY
 
 
+@settings(deadline=None)
 @given(st.lists(records(), max_size=6), records())
 def test_repeating_an_observation_moves_towards_it_and_never_past_it(before: list[Record], seen: Record) -> None:
     if seen.quantity is Quantity.DECODE:
@@ -47,6 +48,7 @@ def test_repeating_an_observation_moves_towards_it_and_never_past_it(before: lis
         assert all((seen.value - mean) * (seen.value - means[0]) >= -1e-8 for mean in means)
 
 
+@settings(deadline=None)
 @given(st.lists(records(), min_size=2, max_size=8), st.randoms(use_true_random=False))
 def test_the_order_of_observations_does_not_matter(found: list[Record], random: object) -> None:
     shuffled = list(found)
@@ -54,6 +56,7 @@ def test_the_order_of_observations_does_not_matter(found: list[Record], random: 
     assert mean_of(shuffled) == pytest.approx(mean_of(found), abs=1e-7)
 
 
+@settings(deadline=None)
 @given(st.lists(records(), min_size=1, max_size=8))
 def test_a_correction_lies_between_none_and_the_observations(found: list[Record]) -> None:
     values = [item.value for item in found]
@@ -158,6 +161,7 @@ stores = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(stores)
 def test_the_json_form_keeps_everything(store: Corrections) -> None:
     assert Corrections.loads(store.dumps()) == store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plimsoll_recommender.observation.observed import StartUp
@@ -189,6 +189,7 @@ def test_a_cache_sized_by_hand_is_marked() -> None:
 NOISE = st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="\n\r"), max_size=60)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(LOGS), st.lists(NOISE, max_size=12), st.randoms(use_true_random=False))
 def test_colour_and_other_lines_between_change_nothing(log: Log, noise: list[str], random: object) -> None:
     assert hasattr(random, "randint")
@@ -200,6 +201,7 @@ def test_colour_and_other_lines_between_change_nothing(log: Log, noise: list[str
     assert read_start_up(lines) == plain
 
 
+@settings(deadline=None)
 @given(st.sampled_from(LOGS), st.integers(0, 1500))
 def test_a_cut_log_says_less_and_nothing_else(log: Log, kept: int) -> None:
     text = "\n".join(log.lines)
@@ -210,6 +212,7 @@ def test_a_cut_log_says_less_and_nothing_else(log: Log, kept: int) -> None:
             assert value in (None, False, getattr(whole, field.name))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_any_text_is_read_without_an_error(text: str) -> None:
     read_start_up(text)

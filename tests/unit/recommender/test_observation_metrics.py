@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plimsoll_recommender import ModelFacts, RecommenderError, Workload, accelerator, observe
@@ -126,11 +126,13 @@ def test_what_vllm_does_not_name_must_be_given() -> None:
         observe({"kv_cache_tokens": 41_408}, gpu=H100)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_read_without_an_error(text: str) -> None:
     operation_of(Exposition.of(samples(text)))
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(TEXT)))
 def test_a_cut_scrape_is_read_without_an_error(kept: int) -> None:
     operation_of(Exposition.of(samples(TEXT[:kept])))
