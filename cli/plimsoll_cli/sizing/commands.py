@@ -68,9 +68,10 @@ def recommend(context: click.Context, /, form: str, file: Path | None, **given: 
     Exit codes: 0 an answer, 2 the input is wrong, 3 nothing fits or meets the objectives.
     """
     results.check(form, file, given)
-    with told_by_option(), sign_of_life("sizing"):
+    with told_by_option():
         question = _service_question(context, given) if given["service"] else question_of(given)
-        answer = question.answer()
+        with sign_of_life("sizing"):
+            answer = question.answer()
     if given["flags"]:
         _put(results.flags_text(question, answer), file)
     elif given["manifest"]:
@@ -107,7 +108,7 @@ def memory(context: click.Context, /, form: str, file: Path | None, **given: Any
     Exit codes: 0 it starts, 2 the input is wrong, 3 it would not start.
     """
     page_goes_somewhere(form, file)
-    with told_by_option(), sign_of_life("reading the model"):
+    with told_by_option():
         facts = facts_of(given)
         device = accelerator(given["gpu"])
         config = resolve(config_of(given), facts, device)
@@ -155,7 +156,7 @@ def predict(context: click.Context, /, form: str, file: Path | None, **given: An
     Exit codes: 0 a prediction, 2 the input is wrong, 3 the engine would not start.
     """
     page_goes_somewhere(form, file)
-    with told_by_option(), sign_of_life("reading the model"):
+    with told_by_option():
         facts = facts_of(given)
         device = device_of(given["gpu"], given["gpu_total_gib"])
         config = config_of(given)

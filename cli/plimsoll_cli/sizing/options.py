@@ -180,7 +180,13 @@ def gpus_option(command: Command) -> Command:
     return _section(
         "GPUs",
         _option(
-            "--gpu", "-g", "gpus", type=PRICED, multiple=True, help="NAME, or NAME=PRICE per GPU-hour; repeatable."
+            "--gpu",
+            "-g",
+            "gpus",
+            type=PRICED,
+            metavar="NAME[=PRICE]",
+            multiple=True,
+            help="Kind that may be used, with a price per GPU-hour; repeatable.",
         ),
     )(command)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 SILENCE_S: Final = 2.0
 """After this long without a word people think that a command hangs."""
@@ -14,14 +18,19 @@ SILENCE_S: Final = 2.0
 @contextmanager
 def sign_of_life(text: str, after: float = SILENCE_S) -> Iterator[None]:
     """Show `text` with a spinner while the body runs, from `after` seconds on, when stderr is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not sys.stderr.isatty():
         yield
         return
-    status = console.status(text)
-    timer = threading.Timer(after, status.start)
+    shown: list[Status] = []
+
+    def show() -> None:
+        # Imported only now: most answers are there before anything is shown.
+        from rich.console import Console
+
+        shown.append(Console(stderr=True).status(text))
+        shown[0].start()
+
+    timer = threading.Timer(after, show)
     timer.daemon = True
     timer.start()
     try:
@@ -29,4 +38,5 @@ def sign_of_life(text: str, after: float = SILENCE_S) -> Iterator[None]:
     finally:
         timer.cancel()
         timer.join()
-        status.stop()
+        for status in shown:
+            status.stop()

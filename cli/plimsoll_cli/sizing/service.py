@@ -25,6 +25,9 @@ from plimsoll_operator.sizing import GPUS_PER_NODE, SizingInputs, sizing_inputs,
 from plimsoll_recommender import ModelFacts, Recommendation, RecommenderError, accelerator
 from plimsoll_recommender.explanation.question import Question
 
+CATALOGUE: Final = "catalogue"
+"""`ModelFacts.source` of what the operator knows by itself."""
+
 BESIDE: Final = PRESENTATION | {"service", "model", "hub_token_env", "weight_bytes", "gpus", "gpus_per_node"}
 """Options that --service goes with: what the file does not say, such as the cluster's nodes."""
 
@@ -128,6 +131,10 @@ def _model(file: Path, documents: Iterable[dict[str, Any]], spec: LLMServiceSpec
         facts = model_of(f"hf://{model.base_model}", token)
     elif model.uri.startswith(("hf://", "file://")):
         facts = model_of(model.uri, token)
+        if facts.source != CATALOGUE and model.uri.startswith("hf://"):
+            click.echo(
+                f"note: the operator does not read the hub: set model.baseModel or model.configMap in {file}", err=True
+            )
     else:
         raise CommandError(
             f"--service {file}: what {model.uri} holds can be read in the cluster only: add --model with a directory "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 PLOT_WIDTH: Final = 47
 PLOT_HEIGHT: Final = 9
 """Two plots beside each other on 100 columns."""
+
+DOCUMENT_WIDTH: Final = 100
+"""Columns where there is no terminal to ask: pipes and files."""
 
 VALUE_WIDTH: Final = 26
 """Longest value of a setting before it is broken: longer than any product's name."""
@@ -310,13 +314,16 @@ def variations_view(found: Sequence[Variation]) -> RenderableType:
 
 
 def show(view: RenderableType) -> None:
-    """Print to the terminal; without colours where there is none."""
-    Console(highlight=False).print(view)
+    """Print to the terminal; where there is none, without colours and as wide as a document."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = DOCUMENT_WIDTH
+    console.print(view)
 
 
 def as_plain_text(view: RenderableType) -> str:
-    """The view without colours, 100 columns wide: for a file."""
-    console = Console(file=StringIO(), width=100, color_system=None, highlight=False)
+    """The view without colours, for a file."""
+    console = Console(file=StringIO(), width=DOCUMENT_WIDTH, color_system=None, highlight=False)
     with console.capture() as captured:
         console.print(view)
     return captured.get()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from html.parser import HTMLParser
 from typing import Any
 
@@ -269,3 +272,20 @@ def test_an_answer_as_data_loads_nothing_heavy(arguments: list[str]) -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stderr.strip() == "[]"
+
+
+def test_a_slow_answer_shows_a_sign_of_life_on_a_terminal() -> None:
+    controller, terminal = pty.openpty()
+    program = (
+        "from plimsoll_cli.sizing.progress import sign_of_life\n"
+        "with sign_of_life('sizing', after=0):\n    __import__('time').sleep(0.6)\n"
+    )
+    ran = subprocess.Popen([sys.executable, "-c", program], stderr=terminal, env={**os.environ, "TERM": "xterm"})
+    os.close(terminal)
+    seen = b""
+    with suppress(OSError):  # the terminal is gone when the program ends
+        while chunk := os.read(controller, 4096):
+            seen += chunk
+    os.close(controller)
+    assert ran.wait(timeout=30) == 0
+    assert b"sizing" in seen
