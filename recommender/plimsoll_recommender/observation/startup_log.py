@@ -80,7 +80,8 @@ PATTERNS: Final[tuple[tuple[re.Pattern[str], tuple[tuple[str, Any], ...]], ...]]
         ),
         (r"# (?:GPU|CUDA|cuda) blocks: (\d+)", ("kv_cache_blocks", _count)),
         (r"num_gpu_blocks is: (\d+)", ("kv_cache_blocks", _count)),
-        (r"num_gpu_blocks_override=(\d+)", ("kv_cache_blocks", None)),
+        # With 0 overridden it is the engine itself, while it estimates graphs (0.18 and later).
+        (r"Overriding num_gpu_blocks=[1-9]\d* with num_gpu_blocks_override=(\d+)", ("kv_cache_blocks", None)),
         # CUDA graphs.
         (rf"Graph capturing finished in \d+ secs?, took {_GIB}", ("cuda_graphs_gib", _figure)),
         (rf"Estimated CUDA graph memory: {_GIB}", ("cuda_graphs_estimate_gib", _figure)),
@@ -124,6 +125,12 @@ PATTERNS: Final[tuple[tuple[re.Pattern[str], tuple[tuple[str, Any], ...]], ...]]
     )
 )
 """Wordings, each with what its groups are. A target without a reader marks that the KV cache was sized by hand."""
+
+_WORTH_READING: Final = re.compile(
+    r" took |takes? \d|memory|KV Cache|KV cache size|Maximum concurrency|blocks|config: |args: |version|max model len|"
+    r"batched_tokens="
+)
+"""One of these is in every line that a pattern matches; a served engine's log has thousands of others."""
 
 LEAST_OF_RANKS: Final = frozenset({"kv_cache_gib", "kv_cache_blocks", "kv_cache_tokens", "max_concurrency"})
 """What the poorest rank decides; of everything else the largest counts."""
@@ -175,6 +182,8 @@ def read_start_up(text: str | Iterable[str]) -> StartUp:
 
 def _read_line(start: _Start, line: str) -> None:
     """Whatever of a line is understood."""
+    if _WORTH_READING.search(line) is None:
+        return
     found = None
     for pattern, targets in PATTERNS:
         match = pattern.search(line)

@@ -189,6 +189,16 @@ def test_a_cache_sized_by_hand_is_marked() -> None:
 NOISE = st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="\n\r"), max_size=60)
 
 
+@pytest.mark.parametrize(("before", "by_hand"), [(0, False), (2588, True)])
+def test_blocks_are_by_hand_only_when_some_were_replaced(before: int, by_hand: bool) -> None:
+    seen = read_start_up(
+        f"INFO [kv_cache_utils.py] Overriding num_gpu_blocks={before} with num_gpu_blocks_override=512\n"
+        "INFO [gpu_model_runner.py] Estimated CUDA graph memory: 0.78 GiB total\n"
+        "INFO [gpu_worker.py] Available KV cache memory: 20.27 GiB\n"
+    )
+    assert seen.kv_cache_stated is by_hand
+
+
 @settings(deadline=None)
 @given(st.sampled_from(LOGS), st.lists(NOISE, max_size=12), st.randoms(use_true_random=False))
 def test_colour_and_other_lines_between_change_nothing(log: Log, noise: list[str], random: object) -> None:
