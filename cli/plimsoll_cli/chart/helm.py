@@ -14,6 +14,9 @@ from plimsoll_cli.errors import CommandError
 
 _HOMES: Final = ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")
 
+_REMARK: Final = "found symbolic link in path"
+"""In a line about the definition, which the chart links to."""
+
 
 @dataclass(frozen=True)
 class Helm:
@@ -70,4 +73,4 @@ class Helm:
 def told(done: subprocess.CompletedProcess[str]) -> str:
     """What helm said that matters: without its notes about linked files."""
     lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return "\n".join(line for line in lines if not line.startswith("level=INFO"))
+    return "\n".join(line for line in lines if _REMARK not in line)

@@ -174,8 +174,8 @@ BINARIES: Final[Mapping[str, Binary]] = {
             module=HELM,
             package="helm.sh/helm/v4/cmd/helm",
             version_arguments=("version",),
-            # Helm 3 installs the chart as well; 3.14 is the oldest with `--hide-notes`' predecessors settled.
-            accepts=((3, 14), (5,)),
+            # Helm 3 installs the chart as well (tested with 3.22); `--take-ownership` came with 3.17.
+            accepts=((3, 17), (5,)),
             release=Release(
                 f"https://get.helm.sh/helm-{_HELM_VERSION}-{{os}}-{{arch}}.tar.gz",
                 f"https://get.helm.sh/helm-{_HELM_VERSION}-{{os}}-{{arch}}.tar.gz.sha256sum",

@@ -24,6 +24,8 @@ Render = Callable[..., list[Manifest]]
 
 KUBERNETES = ("v1.30.14", "v1.34.4", "v1.36.3")
 """The oldest that the chart supports, one between, and the sandbox's own."""
+KUBE_VERSION = "--kube-version=1.36.0"
+"""Without a cluster helm assumes what it was built with, or 1.20."""
 EVERYTHING: dict[str, Any] = {
     "watchNamespaces": ["team-a", "team-b"],
     "images": {"registry": "mirror.example:5000/x", "pullSecrets": [{"name": "mirror"}], "pullPolicy": "Always"},
@@ -315,7 +317,11 @@ def test_rules_and_dashboards_are_taken_from_files(helm: Helm, chart: Path, tmp_
     (folder / "files" / "rules" / "extra.yaml").write_text(yaml.safe_dump(groups), encoding="utf-8")
     board = '{"title": "{{ pod }} \\"quoted\\""}'
     (folder / "files" / "dashboards" / "extra.json").write_text(board, encoding="utf-8")
-    made = list(yaml.safe_load_all(helm("template", "plimsoll", str(folder), "--set=monitoring.rules.enabled=always")))
+    made = list(
+        yaml.safe_load_all(
+            helm("template", "plimsoll", str(folder), "--set=monitoring.rules.enabled=always", KUBE_VERSION)
+        )
+    )
     assert only(made, "PrometheusRule", "plimsoll-extra")["spec"] == groups
     config = only(made, "ConfigMap", "plimsoll-dashboard-extra")
     assert config["data"] == {"extra.json": board}
@@ -363,7 +369,9 @@ def test_the_packaged_chart_is_the_same(helm: Helm, chart: Path, render: Render,
     """What is linked into the folder is in the archive as a file."""
     helm("package", str(chart), "--destination", str(tmp_path))
     [archive] = tmp_path.iterdir()
-    packaged = list(yaml.safe_load_all(helm("template", "plimsoll", str(archive), "--namespace=plimsoll-system")))
+    packaged = list(
+        yaml.safe_load_all(helm("template", "plimsoll", str(archive), "--namespace=plimsoll-system", KUBE_VERSION))
+    )
     assert "CustomResourceDefinition" in {manifest["kind"] for manifest in packaged}
     assert packaged == render(monitoring=False)
 
@@ -377,7 +385,7 @@ def test_the_values_of_every_documented_command_are_taken(page: str, helm: Helm,
     for command in commands:
         words = shlex.split(command)
         given = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
-        helm("template", "plimsoll", str(chart), *(f"--set={word}" for word in given))
+        helm("template", "plimsoll", str(chart), KUBE_VERSION, *(f"--set={word}" for word in given))
 
 
 @pytest.mark.api_server

@@ -11,7 +11,11 @@ from plimsoll_cli.chart.helm import Helm, told
 from plimsoll_cli.errors import CommandError
 
 PROGRAM = """#!/bin/sh
-[ "$1" = fail ] && { echo 'level=INFO msg="found symbolic link"' >&2; echo "Error: no" >&2; exit 1; }
+if [ "$1" = fail ]; then
+  echo 'level=INFO msg="found symbolic link in path. Contents used"' >&2
+  echo "Error: no" >&2
+  exit 1
+fi
 printf '{"home": "%s", "kubeconfig": "%s", "namespace": "%s", "arguments": "%s", "input": %s}' \\
   "$HELM_CONFIG_HOME" "$KUBECONFIG" "$HELM_NAMESPACE" "$*" "$(cat)"
 """
