@@ -59,6 +59,7 @@ def plan(settings: Settings) -> Plan:
     try:
         facts = ModelFacts.load(settings.model)
         gpu = accelerator(settings.gpu)
+        _check_context(settings, facts)
         asked = _engine_config(settings)
         ledger = memory_ledger(facts, gpu, asked)
         config = resolve(asked, facts, gpu)
@@ -66,15 +67,19 @@ def plan(settings: Settings) -> Plan:
     except RecommenderError as error:
         raise StartError(f"ValueError: {error}") from error
     _check_gpus(settings)
-    if config.max_model_len > facts.max_position_embeddings:
-        raise StartError(
-            f"ValueError: User-specified max_model_len ({config.max_model_len}) is greater than the derived "
-            f"max_model_len (max_position_embeddings={facts.max_position_embeddings})."
-        )
     if settings.num_gpu_blocks_override is None:
         _check_memory(facts, gpu, config, ledger)
     total = settings.num_gpu_blocks_override or ledger.kv_cache_blocks
     return _plan(settings, config, ledger, step_times, total)
+
+
+def _check_context(settings: Settings, facts: ModelFacts) -> None:
+    """Refuse a context beyond the model's, in vLLM's words."""
+    if settings.max_model_len is not None and settings.max_model_len > facts.max_position_embeddings:
+        raise StartError(
+            f"ValueError: User-specified max_model_len ({settings.max_model_len}) is greater than the derived "
+            f"max_model_len (max_position_embeddings={facts.max_position_embeddings})."
+        )
 
 
 def _plan(settings: Settings, config: ResolvedConfig, ledger: MemoryLedger, step_times: StepTimes, total: int) -> Plan:

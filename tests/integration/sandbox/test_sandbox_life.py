@@ -19,7 +19,12 @@ import pytest
 
 from plimsoll_cli.sandbox.sandbox import MARKER
 
-pytestmark = [pytest.mark.api_server, pytest.mark.slow, pytest.mark.xdist_group("sandbox-life")]
+pytestmark = [
+    pytest.mark.api_server,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("sandbox-life"),
+    pytest.mark.timeout(300),  # each brings whole sandboxes up and down, on two cores beside other tests
+]
 
 WITHOUT = "--without=operator,detector,node-agent"
 DEADLINE_SECONDS = 30.0
