@@ -98,7 +98,7 @@ def _restated(
     spread = SLACK_GIB + math.hypot(*(size * (factor.high / factor.value - 1) for size, factor in parts))
     learned = overhead.value != 1.0
     kv = shifted.kv_cache_gib
-    return replace(
+    ledger = replace(
         shifted,
         gpu_total_gib=total,
         requested_gib=total * plain.requested_gib / plain.gpu_total_gib,
@@ -109,6 +109,15 @@ def _restated(
         kv_cache_low_gib=max(0.0, kv - spread) if learned else shifted.kv_cache_low_gib,
         kv_cache_high_gib=kv + spread if learned else shifted.kv_cache_high_gib,
     )
+    if ledger.fits and ledger.unused_gib < 0:
+        outside = ledger.gpu_total_gib - ledger.requested_gib
+        return replace(
+            ledger,
+            fits=False,
+            reason=f"gpu_memory_utilization leaves {outside:.2f} GiB of {total:.2f}, the CUDA context and graphs as "
+            f"observed need {outside - ledger.unused_gib:.2f}: lower it",
+        )
+    return ledger
 
 
 def corrected_replica(

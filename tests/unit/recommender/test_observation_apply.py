@@ -84,6 +84,14 @@ def test_other_utilization_uses_the_same_correction() -> None:
     assert after == pytest.approx(lost, abs=0.05)
 
 
+def test_graphs_that_do_not_fit_beside_the_budget_are_refused() -> None:
+    assert memory_ledger(FACTS, H100, CONFIG).fits
+    known = Corrections((Record(KEY, Quantity.GRAPHS, 2.0, 0.1),))
+    ledger = corrected_ledger(FACTS, H100, CONFIG, known)
+    assert not ledger.fits
+    assert "graphs as observed need" in ledger.reason
+
+
 def test_the_error_is_reported_before_and_after() -> None:
     (row,) = observed(log(kv=55.0)).report()
     assert row.what == "KV cache, GiB"
