@@ -184,8 +184,9 @@ def matmul(tables: Path, systems: Sequence[str], table_type: str, release: str =
         launch, per_input, reached, compute, traffic, sharp = values
         memory = n * k * width / (bandwidth * reached)
         arithmetic = 2 * m * n * k / (flops * compute)
-        time: Array = launch * 1e-6 + per_input * 1e-9 * k + (memory**sharp + arithmetic**sharp) ** (1 / sharp)
-        return time + traffic * 2 * m * (n + k) / bandwidth
+        time = launch * 1e-6 + per_input * 1e-9 * k + (memory**sharp + arithmetic**sharp) ** (1 / sharp)
+        time += traffic * 2 * m * (n + k) / bandwidth
+        return np.asarray(time, dtype=np.float64)
 
     x, error = _least_squares(
         seconds,
@@ -254,8 +255,9 @@ def experts(tables: Path, systems: Sequence[str], table_type: str, release: str 
         touched = np.minimum(count / ep, routed)
         memory = touched * each * width / (bandwidth * reached)
         arithmetic = 2 * (routed + padding * touched) * each / (flops * compute)
-        time: Array = launch * 1e-6 + (memory**sharp + arithmetic**sharp) ** (1 / sharp)
-        return time + traffic * 2 * routed * 2 * (hidden + inner / tp) / bandwidth
+        time = launch * 1e-6 + (memory**sharp + arithmetic**sharp) ** (1 / sharp)
+        time += traffic * 2 * routed * 2 * (hidden + inner / tp) / bandwidth
+        return np.asarray(time, dtype=np.float64)
 
     x, error = _least_squares(
         seconds,

@@ -80,11 +80,14 @@ BLACKWELL: Final = Efficiency(calibration.BLACKWELL, SERVING)
 AMPERE: Final = Efficiency(calibration.AMPERE, SERVING)
 ADA: Final = Efficiency(calibration.ADA, SERVING)
 
+GDDR7_REACHED: Final = 0.83
+"""Share of the bandwidth of GDDR7 that products reach: a log of Qwen3-32B on an RTX PRO 6000 (L40S's GDDR6: 0.77)."""
+
 CONSUMER: Final = Efficiency(
     replace(
         calibration.ADA,
-        matmul=calibration.BLACKWELL.matmul,
-        experts=calibration.BLACKWELL.experts,
+        matmul={name: replace(law, bandwidth=GDDR7_REACHED) for name, law in calibration.BLACKWELL.matmul.items()},
+        experts={name: replace(law, bandwidth=GDDR7_REACHED) for name, law in calibration.BLACKWELL.experts.items()},
     ),
     SERVING,
     calibrated=False,
@@ -110,21 +113,22 @@ OLD: Final = Efficiency(
 CDNA: Final = Efficiency(
     Kernels(
         matmul={
-            "16bit": MatmulLaw(8e-6, 0.3e-9, 0.65, 0.50, 1.0, 2.5),
-            "fp8": MatmulLaw(9e-6, 0.5e-9, 0.60, 0.45, 2.0, 2.5),
+            "16bit": MatmulLaw(10e-6, 0.3e-9, 0.60, 0.45, 1.0, 2.5),
+            "fp8": MatmulLaw(11e-6, 0.5e-9, 0.58, 0.42, 2.0, 2.5),
         },
         experts=calibration.HOPPER.experts,
-        decode=DecodeLaw(14e-6, 2e-6, 0.55, 20e-9),
-        decode_fp8=DecodeLaw(14e-6, 2e-6, 0.50, 25e-9),
-        prefill=PrefillLaw(14e-6, 10e-9, 2.5, 0.35),
-        prefill_fp8=PrefillLaw(14e-6, 10e-9, 3.0, 0.33),
+        decode=DecodeLaw(18e-6, 2e-6, 0.55, 20e-9),
+        decode_fp8=DecodeLaw(18e-6, 2e-6, 0.50, 25e-9),
+        prefill=PrefillLaw(18e-6, 10e-9, 2.5, 0.35),
+        prefill_fp8=PrefillLaw(18e-6, 10e-9, 3.0, 0.33),
         latent_decode=replace(calibration.LATENT_DECODE, bandwidth=0.5),
-        collective=CollectiveLaw(15e-6, 1e-6, 0.25),
+        collective=CollectiveLaw(18e-6, 1e-6, 0.25),
     ),
     SERVING,
     calibrated=False,
 )
-"""AMD, guessed: decoding reached 0.26 to 0.48 of bandwidth on MI300X in 2024 (Argonne), more since."""
+"""AMD, guessed so that batches on MI250 come out as measured in 2024 (LLM-Inference-Bench); on MI300X the same releases
+reached half of that, for want of tuned kernels."""
 
 _OF_GENERATION: Final = {
     "hopper": HOPPER,
