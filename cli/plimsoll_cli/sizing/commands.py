@@ -72,20 +72,20 @@ def recommend(context: click.Context, /, form: str, file: Path | None, **given: 
         question = _service_question(context, given) if given["service"] else question_of(given)
         with sign_of_life("sizing"):
             answer = question.answer()
-    if given["flags"]:
-        _put(results.flags_text(question, answer), file)
-    elif given["manifest"]:
-        _put(results.manifest_text(question, answer, given["service"]), file)
-    elif form in ("json", "yaml"):
-        _put(as_text(recommendation_document(question, answer), form), file)
-    elif form == "html":
-        with sign_of_life("asking the neighbouring questions"):
-            text = results.page_text(question, answer, context)
-        _put(text, file)
-    else:
-        with sign_of_life("asking the neighbouring questions"):
-            view = results.terminal_view(question, answer, explain=given["explain"], what_if=given["what_if"])
-        _show(view, file)
+        if given["flags"]:
+            _put(results.flags_text(question, answer), file)
+        elif given["manifest"]:
+            _put(results.manifest_text(question, answer, given["service"]), file)
+        elif form in ("json", "yaml"):
+            _put(as_text(recommendation_document(question, answer), form), file)
+        elif form == "html":
+            with sign_of_life("asking the neighbouring questions"):
+                text = results.page_text(question, answer, context)
+            _put(text, file)
+        else:
+            with sign_of_life("asking the neighbouring questions"):
+                view = results.terminal_view(question, answer, explain=given["explain"], what_if=given["what_if"])
+            _show(view, file)
 
 
 def _service_question(context: click.Context, given: dict[str, Any]) -> Question:

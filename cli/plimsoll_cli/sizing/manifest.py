@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from plimsoll_api.v1alpha1 import LLMServiceSpec, format_decimal, format_duration
 from plimsoll_api.v1alpha1.base import to_camel
+from plimsoll_api.v1alpha1.spec import MAX_REPLICAS
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sizing.wording import WRONG_INPUT, first_mistake
+from plimsoll_operator.sizing import spans_nodes
 from plimsoll_recommender import Limits, ModelFacts, Objectives, Recommendation, Workload
 from plimsoll_recommender.engine_config import DEFAULT_ENGINE_VERSION
 from plimsoll_recommender.explanation.headline import headline
@@ -31,7 +33,7 @@ def manifest_of(question: Question, answer: Recommendation) -> str:
     Raises:
         CommandError: something that an LLMService cannot say.
     """
-    _sayable(answer)
+    _sayable(question, answer)
     spec = _spec(question, answer)
     try:
         LLMServiceSpec.model_validate(spec)
@@ -46,7 +48,7 @@ def manifest_of(question: Question, answer: Recommendation) -> str:
     return _comments(question, answer) + yaml.safe_dump(document, sort_keys=False, width=_COMMENT_WIDTH)
 
 
-def _sayable(answer: Recommendation) -> None:
+def _sayable(question: Question, answer: Recommendation) -> None:
     """Refuse an answer that the operator would not give to any LLMService.
 
     Raises:
@@ -66,6 +68,12 @@ def _sayable(answer: Recommendation) -> None:
         )
     if answer.config.expert_parallel or answer.config.data_parallel_size > 1:
         raise CommandError(f"--manifest: the operator does not use --allow-expert-parallel: {instead}", WRONG_INPUT)
+    if spans_nodes(answer, question.limits):
+        raise CommandError(
+            f"--manifest: one replica needs {answer.config.gpus} GPUs, more than a node has, and the operator runs "
+            "a replica within one node: add --pipeline-parallel-size 1, or --gpus-per-node",
+            WRONG_INPUT,
+        )
 
 
 def service_name(model: str) -> str:
@@ -181,7 +189,7 @@ def _scaling(limits: Limits, answer: Recommendation) -> dict[str, Any]:
     if limits.max_replicas is not None:
         said["maxReplicas"] = limits.max_replicas
     elif answer.replicas > DEFAULT_MAX_REPLICAS:
-        said["maxReplicas"] = 2 * answer.replicas
+        said["maxReplicas"] = max(answer.replicas, min(2 * answer.replicas, MAX_REPLICAS))
     if limits.budget_per_hour is not None:
         said["budgetPerHour"] = format_decimal(limits.budget_per_hour)
     return said

@@ -29,7 +29,14 @@ WRONG_INPUT: Final = 2
 INFEASIBLE: Final = 3
 """Exit code: the input is right, and the answer is that nothing fits or meets the objectives."""
 
-_OPTIONS: Final = {"requests_per_second": "--rps", "hourly_cost": "--gpu", "accelerator": "--gpu", "model": "--model"}
+_OPTIONS: Final = {
+    "requests_per_second": "--rps",
+    "hourly_cost": "--gpu",
+    "accelerator": "--gpu",
+    "model": "--model",
+    "variants": "--variant",
+    "allow_kv_cache_dtypes": "--allow-kv-cache-dtype",
+}
 """Fields whose option has another name than the field."""
 
 _FIELDS: Final = frozenset(

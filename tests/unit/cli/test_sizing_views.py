@@ -275,17 +275,28 @@ def test_an_answer_as_data_loads_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_a_slow_answer_shows_a_sign_of_life_on_a_terminal() -> None:
+    """The answer is as slow as it takes to see the sign."""
     controller, terminal = pty.openpty()
     program = (
-        "from plimsoll_cli.sizing.progress import sign_of_life\n"
-        "with sign_of_life('sizing', after=0):\n    __import__('time').sleep(0.6)\n"
+        "import sys\nfrom plimsoll_cli.sizing.progress import sign_of_life\n"
+        "with sign_of_life('sizing', after=0):\n    sys.stdin.read()\n"
     )
-    ran = subprocess.Popen([sys.executable, "-c", program], stderr=terminal, env={**os.environ, "TERM": "xterm"})
+    ran = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    assert ran.stdin is not None
     os.close(terminal)
     seen = b""
     with suppress(OSError):  # the terminal is gone when the program ends
-        while chunk := os.read(controller, 4096):
-            seen += chunk
+        while b"sizing" not in seen:
+            seen += os.read(controller, 4096)
+    ran.stdin.close()
+    with suppress(OSError):
+        while os.read(controller, 4096):
+            pass
     os.close(controller)
     assert ran.wait(timeout=30) == 0
     assert b"sizing" in seen
