@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from plimsoll_cli.chart.location import NAMESPACE
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import binaries, pins, progress, supervisor
 from plimsoll_cli.sandbox.fleet import Standing
@@ -157,6 +158,8 @@ def status(name: str, output: str) -> None:
         click.echo(json.dumps(_as_json(running, standings), indent=2))
     else:
         Console().print(_status_table(name, running, standings))
+        if running.content["options"].get("helm"):
+            click.echo(f"operator and detector are pods: kubectl get pods -n {NAMESPACE}")
         click.echo(f"logs: {running.directory / 'logs'}\nPrometheus: {running.content['prometheus']}")
         click.echo(f"export KUBECONFIG={running.kubeconfig}")
     if not all(s.ready for s in standings):
