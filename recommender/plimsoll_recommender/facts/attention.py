@@ -26,12 +26,27 @@ FLOAT32_STATES: Final = ("nemotron_h",)
 SANDWICHED: Final = ("gemma2", "gemma3", "gemma4")
 """Model types with a norm after attention and feed-forward as well as before."""
 
-NORMED_HEADS: Final = ("qwen3", "gemma3", "gemma4")
+PARALLEL: Final = ("phi", "cohere", "falcon")
+"""Model types whose attention and feed-forward share one norm."""
+
+LAYER_NORMED: Final = ("phi", "stablelm", "starcoder2", "gpt2", "opt", "gpt_bigcode")
+"""Model types whose norms have biases."""
+
+NORMED_HEADS: Final = ("qwen3", "gemma3", "gemma4", "exaone4", "hunyuan_v1")
 """Model types that normalise every head's query and key."""
 
+NORMED_WIDTH: Final = ("olmo2", "minimax")
+"""Model types that normalise query and key over all heads."""
+
 BIASED_QKV: Final = ("qwen2",)
-BIASED_ALL: Final = ("gpt_oss", "phi", "opt", "starcoder2")
+BIASED_ALL: Final = ("gpt_oss", "phi", "opt", "gpt2", "starcoder2")
 """Model types whose attention has biases without saying so: of query, key and value, or of the output too."""
+
+UNBIASED_OUTPUT: Final = ("glm4", "seed_oss")
+"""Model types whose `attention_bias` leaves out the output."""
+
+GATED: Final = ("qwen3_next", "qwen3_5")
+"""Model types whose query projection has a gate beside every query unless config.json says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,8 @@ def grouped(
     kv = groups or kv_heads(config)
     key = key_dim or head_dim(config)
     value = value_dim or (config.number("v_head_dim") if config.get("v_head_dim") and key_dim is None else key)
-    gate = 2 if config.flag("attn_output_gate") or config.flag("attention_output_gate") else 1
+    always = str(config.get("model_type") or "").startswith(GATED)
+    gate = 2 if config.flag("attn_output_gate", always) or config.flag("attention_output_gate") else 1
     weights = [
         Weight("self_attn.q_proj", query_heads * key * gate, hidden, fused="qkv_proj"),
         Weight("self_attn.k_proj", kv * key, hidden, Split.KV_HEADS, units=kv, fused="qkv_proj"),
@@ -112,7 +128,8 @@ def grouped(
     ]
     if not keys_are_values:
         weights.append(Weight("self_attn.v_proj", kv * value, hidden, Split.KV_HEADS, units=kv, fused="qkv_proj"))
-    vectors = _norms(config, hidden, key) + _biases(config, hidden, query_heads * key, kv * (key + value))
+    vectors = _norms(config, hidden, key, query_heads * key, kv * key)
+    vectors += _biases(config, hidden, query_heads * key, kv * (key + value))
     weights.append(Weight("input_layernorm", vectors, split=Split.REPLICATED, linear=False))
     kind = "full" if window is None else "chunked" if chunked else "sliding"
     sparse = config.section("sparse_attention_config") or {}
@@ -121,18 +138,23 @@ def grouped(
     return Attention(tuple(weights), cache, query_heads, key, value, window)
 
 
-def _norms(config: Fields, hidden: int, key: int) -> int:
-    """Elements of the norms of one layer: two of the hidden size, four in Gemma 2 and 3, and those of query and key."""
+def _norms(config: Fields, hidden: int, key: int, queries: int, keys: int) -> int:
+    """Elements of the norms of one layer: before attention and feed-forward, and those of query and key."""
     family = str(config.get("model_type") or "")
-    count = 4 if family.startswith(SANDWICHED) else 1 if family == "phi" else 2
-    return count * hidden + (2 * key if family.startswith(NORMED_HEADS) else 0) + (hidden if family == "phi" else 0)
+    plain = family == "phi" or family.startswith(PARALLEL[1:])
+    count = 4 if family.startswith(SANDWICHED) else 1 if plain else 2
+    if family in LAYER_NORMED:
+        count *= 2
+    if family.startswith(NORMED_HEADS) or (family.startswith("glm4") and config.flag("use_qk_norm")):
+        return count * hidden + 2 * key
+    return count * hidden + (queries + keys if family.startswith(NORMED_WIDTH) else 0)
 
 
 def _biases(config: Fields, hidden: int, queries: int, keys_and_values: int) -> int:
     """Elements of the biases of attention: of query, key and value in Qwen 2, of the output too where stated."""
     family = str(config.get("model_type") or "")
     if family in BIASED_ALL or config.flag("attention_bias"):
-        return queries + keys_and_values + hidden
+        return queries + keys_and_values + (0 if family.startswith(UNBIASED_OUTPUT) else hidden)
     return queries + keys_and_values if family.startswith(BIASED_QKV) else 0
 
 
@@ -221,6 +243,7 @@ def delta_net(config: Fields) -> Attention:
         Weight("linear_attn.in_proj_ba", 2 * value_heads, hidden),
         Weight("linear_attn.conv1d", 2 * keys + values, kernel, linear=False),
         Weight("linear_attn.out_proj", hidden, values),
+        Weight("linear_attn.norm", value_dim + 2 * value_heads, split=Split.REPLICATED, linear=False),
         Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
     )
     state_bytes = STATE_BYTES.get(str(config.get("mamba_ssm_dtype") or "auto"), 4)

@@ -23,6 +23,10 @@ _GATED_SHARED: Final = ("qwen2_moe", "qwen3_next", "qwen3_5")
 """Model types in which a gate of one row weighs the shared expert."""
 
 
+_CORRECTED_ROUTERS: Final = ("deepseek_v3", "glm4_moe", "kimi_k2", "glm_moe_dsa", "minimax")
+"""Model types whose router has a correction per expert."""
+
+
 def is_gated(config: Fields) -> bool:
     """Whether feed-forward layers have a gate beside up and down."""
     activation = str(config.get("mlp_hidden_act", "hidden_act", "activation_function") or "silu")
@@ -99,6 +103,8 @@ def experts(config: Fields, *, prefix: str = "mlp") -> tuple[Weight, ...]:
         weights.append(Weight(f"{routed}.0.bias", vectors, 1, Split.EXPERTS, count, active, linear=False))
         sinks = config.number("num_attention_heads")
         weights.append(Weight(f"{prefix}.router_bias", count + sinks, split=Split.REPLICATED, linear=False))
+    if str(config.get("model_type") or "").startswith(_CORRECTED_ROUTERS):
+        weights.append(Weight(f"{prefix}.gate.e_score_correction_bias", count, split=Split.REPLICATED, linear=False))
     if inner != hidden:
         weights.append(Weight(f"{prefix}.fc1_latent_proj", inner, hidden, Split.REPLICATED))
         weights.append(Weight(f"{prefix}.fc2_latent_proj", hidden, inner, Split.REPLICATED))

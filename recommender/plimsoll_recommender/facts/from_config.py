@@ -111,9 +111,15 @@ def _facts(
 
 
 def _final_norm(fields: Fields) -> int:
-    """Elements after the last layer: its norm, with a bias beside it and beside the head in Phi."""
-    hidden = fields.number("hidden_size", "n_embd", "d_model")
-    return 2 * hidden + fields.number("vocab_size") if str(fields.get("model_type") or "") == "phi" else hidden
+    """Elements outside the layers beside embedding and head: the last norm, learned positions, Phi's head bias."""
+    hidden, family = fields.number("hidden_size", "n_embd", "d_model"), str(fields.get("model_type") or "")
+    elements = 2 * hidden if family in blocks.LAYER_NORMED else hidden
+    if family == "phi":
+        return elements + fields.number("vocab_size")
+    if family in ("gpt2", "opt"):
+        # OPT has two positions more than it has room for.
+        return elements + (longest_context(fields) + (2 if family == "opt" else 0)) * hidden
+    return elements
 
 
 def _architecture(fields: Fields) -> str:
@@ -278,6 +284,8 @@ def _plans(fields: Fields) -> list[_Plan]:
 def _single_block_layers(fields: Fields, pattern: Any) -> list[_Plan]:
     """Nemotron-H: every layer is one block: Mamba (M), attention (*), dense (-) or experts (E)."""
     letters = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+    # Names of transformers 5.
+    letters |= {"linear_attention": "M", "full_attention": "*"}
     kinds = list(pattern) if isinstance(pattern, str) else [letters.get(str(name), "?") for name in pattern]
     mixer = _Plan(blocks.mamba2(fields), (), 0)
     attention = _Plan(_renamed(blocks.grouped(fields)), (), 0)
