@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -281,3 +282,22 @@ def test_gguf_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     with pytest.raises(RecommenderError, match="GGUF files"):
         ModelFacts.load(tmp_path)
+
+
+WRITTEN: dict[str, Any] = json.loads(Path(__file__).with_name("checkpoints.json").read_text())
+"""Configurations and tensors of tiny random models as transformers 5 writes them, without the weights."""
+
+
+@pytest.mark.parametrize("family", sorted(WRITTEN))
+def test_checkpoints_as_transformers_writes_them(family: str, tmp_path: Path) -> None:
+    """Names and shapes of a real writer: the description has the same bytes, on one GPU and divided."""
+    tensors = {name: (dtype, tuple(shape)) for name, (dtype, shape) in WRITTEN[family]["tensors"].items()}
+    facts = ModelFacts.load(directory(tmp_path, tensors, config=WRITTEN[family]["config"]))
+    described = replace(facts, checkpoint=None, weight_bytes=None)
+    # Corrections of routers are stored in float32.
+    wide = sum(math.prod(shape) * 2 for dtype, shape in tensors.values() if dtype == "F32")
+    assert facts.weight_bytes == described.checkpoint_bytes + wide
+    assert not facts.approximate
+    for tensor in (1, 2, 4):
+        assert held(facts, tensor) == pytest.approx(held(described, tensor), rel=0.015)
+    assert held(facts, 1) == held(described, 1) + wide
