@@ -225,3 +225,31 @@ def test_the_sound_config_is_answered(plimsoll: Callable[..., Any], tmp_path: Pa
     file = tmp_path / "config.json"
     file.write_text(json.dumps(SOUND))
     assert plimsoll("memory", "-m", str(file), "-g", "H100", "-o", "json").code == 0
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    model=st.sampled_from([MODEL, "Qwen/Qwen3-30B-A3B", "openai/gpt-oss-20b", "deepseek-ai/DeepSeek-V3"]),
+    gpus=st.lists(st.sampled_from(["H100", "L4", "H200=2.5", "MI300X", "T4", "RTX 4090"]), min_size=1, max_size=2),
+    load=st.sampled_from([(), ("--rps", "0.05"), ("--rps", "40"), ("--concurrency", "200")]),
+    objectives=st.lists(st.sampled_from(["--ttft=300ms", "--tpot=15ms", "--e2e=20s", "--percentile=50"]), max_size=3),
+    lengths=st.sampled_from([(), ("--input-tokens", "12000"), ("--output-tokens", "1")]),
+    form=st.sampled_from(
+        [(), ("-o", "json"), ("-o", "html"), ("--explain", "--what-if"), ("--manifest",), ("--flags",)]
+    ),
+)
+def test_any_question_gets_an_answer_or_one_line(
+    plimsoll: Callable[..., Any],
+    model: str,
+    gpus: list[str],
+    load: tuple[str, ...],
+    objectives: list[str],
+    lengths: tuple[str, ...],
+    form: tuple[str, ...],
+) -> None:
+    named = [word for gpu in gpus for word in ("--gpu", gpu)]
+    ran = plimsoll("recommend", "--model", model, *named, *load, *objectives, *lengths, *form)
+    assert ran.code in (0, 2, 3), ran
+    assert bool(ran.out) == (ran.code == 0)
+    if ran.code:
+        assert len(ran.err.splitlines()) == 1, ran.err
