@@ -22,8 +22,8 @@ COVERAGE_POINTS: Final = 1.0
 
 FLEETS: Final = ("m-large", "m-mid")
 WINDOW: Final = 21_600.0
-WINDOWS: Final = 28
-"""Seconds of a window of a fleet's statistics, and how many are used: a week of six-hour windows."""
+WINDOWS: Final = 20
+"""Seconds of a window of a fleet's statistics, and how many are used: five days of six hours each."""
 
 DRAWN: Final = 2000
 """Requests drawn from each window."""
