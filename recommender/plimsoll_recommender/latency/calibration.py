@@ -19,8 +19,8 @@ from plimsoll_recommender.latency.kernels import (
     PrefillLaw,
 )
 
-LATENT_DECODE: Final = DecodeLaw(25e-6, 1.5e-6, 0.80, 250e-9, 0.6)
-"""Latent attention: what is left of vLLM 0.19's MLA module on H100 and B200 without its products; alike on both."""
+LATENT_DECODE: Final = DecodeLaw(27e-6, 1.5e-6, 0.80, 120e-9)
+"""Latent attention: what is left of vLLM 0.19's MLA module on H100 without its products."""
 
 HOPPER: Final = Kernels(
     matmul={
@@ -63,7 +63,8 @@ BLACKWELL: Final = Kernels(
     decode_fp8=DecodeLaw(6.1e-6, 0.55e-6, 0.95, 4.6e-9),
     prefill=PrefillLaw(8.7e-6, 6.9e-9, 2.69, 0.750),
     prefill_fp8=PrefillLaw(8.6e-6, 6.7e-9, 2.53, 0.820),
-    latent_decode=LATENT_DECODE,
+    # What is left of vLLM 0.24's module on B200.
+    latent_decode=DecodeLaw(5e-6, 1.0e-6, 0.85, 70e-9),
     collective=CollectiveLaw(7.5e-6, 0.31e-6, 0.198),
 )
 """B200 SXM."""

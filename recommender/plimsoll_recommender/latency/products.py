@@ -13,12 +13,7 @@ from plimsoll_recommender.facts.layers import Layer, Split, Weight
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.facts.quantization import FP8_BLOCK_BITS
 from plimsoll_recommender.latency.efficiency import Efficiency
-from plimsoll_recommender.latency.kernels import (
-    ACTIVATION_BYTES,
-    ExpertsLaw,
-    MatmulLaw,
-    overlapped,
-)
+from plimsoll_recommender.latency.kernels import ACTIVATION_BYTES, ExpertsLaw, MatmulLaw, overlapped
 
 COLUMN_DIVIDED: Final = (
     "down_proj",
@@ -31,6 +26,9 @@ COLUMN_DIVIDED: Final = (
     "w2",
 )
 """Ends of the names of weights whose inputs, not outputs, tensor parallelism divides: the second of a pair."""
+
+FUSED: Final = {"self_attn.q_a_proj": "qkv_a_proj", "self_attn.kv_a_proj_with_mqa": "qkv_a_proj"}
+"""Replicated matrices that vLLM multiplies as one, though it stores them apart in memory accounts."""
 
 WEIGHT_ONLY_COMPUTE: Final = 0.75
 """Share of the 16-bit products' arithmetic left when weights are expanded on the way (Marlin), an assumption."""
@@ -149,7 +147,7 @@ def _layer_products(layer: Layer, compute: str, gpu: Accelerator, tensor: int) -
         # A matrix with several copies (a shared expert's) is as wide as all of them.
         outputs *= weight.copies
         size = weight.elements * share * weight.bits / 8
-        name = weight.fused or weight.module
+        name = weight.fused or FUSED.get(weight.module, weight.module)
         before = fused.get(name, (0.0, inputs, 0.0, ""))
         fused[name] = (
             before[0] + outputs,
