@@ -121,9 +121,7 @@ def _changes(answer: Recommendation, changed: Sequence[Variation]) -> Section:
     for variation in changed:
         found = variation.answer
         if found is None:
-            # The advice behind the last colon is for the command line.
-            why = short_name(variation.refused.rpartition(": ")[0] or variation.refused)
-            rows.append([short_name(variation.change), f"none: {why}", "-"])
+            rows.append([short_name(variation.change), f"none: {short_name(variation.why_none)}", "-"])
             continue
         same = fleet_text(found) == fleet_text(answer)
         then = "the same" if same else short_name(fleet_text(found))

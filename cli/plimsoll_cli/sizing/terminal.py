@@ -306,7 +306,7 @@ def variations_view(found: Sequence[Variation]) -> RenderableType:
     table = _table("if", "then", "per hour", right=("per hour",), fold=("then",))
     for variation in found:
         if variation.answer is None:
-            table.add_row(variation.change, Text(f"none: {variation.refused}", style="red"), "-")
+            table.add_row(variation.change, Text(f"none: {short_name(variation.why_none)}", style="red"), "-")
         else:
             then = f"{short_name(fleet_text(variation.answer))}, load line {variation.answer.load_line_rps:.3g} req/s"
             table.add_row(variation.change, then, f"{variation.answer.cost.per_hour:.2f}")

@@ -33,6 +33,11 @@ class Variation:
     answer: Recommendation | None
     refused: str = ""
 
+    @property
+    def why_none(self) -> str:
+        """Why there is no answer, without the advice behind the last colon, which is about the question as asked."""
+        return self.refused.rpartition(": ")[0] or self.refused
+
 
 def variations(asked: Question, answer: Recommendation) -> Iterator[Variation]:
     """Answers to the neighbouring questions, one at a time (each takes as long as a recommendation).
