@@ -60,9 +60,10 @@ def block_of(case: dict[str, Any], states: list[MambaSpec]) -> int:
     attention = [layer for layer in case["layers"] if layer["kind"] in ("full", "mla")]
     if not states or not attention:
         return block
-    one = token_spec(attention[0], 1).page_size_bytes
-    align = max(block, 128 if attention[0]["kind"] == "mla" else 16)
-    return max(block, align * math.ceil(max(state.page_size_bytes for state in states) / (align * one)))
+    one: int = token_spec(attention[0], 1).page_size_bytes
+    align: int = max(block, 128 if attention[0]["kind"] == "mla" else 16)
+    largest: int = max(state.page_size_bytes for state in states)
+    return max(block, align * math.ceil(largest / (align * one)))
 
 
 def specs_of(case: dict[str, Any]) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ def directory(path: Path, *shards: Shapes, config: dict[str, Any] | None = None)
     if len(shards) == 1:
         write(path / "model.safetensors", shards[0])
         return path
-    placed = {}
+    placed: dict[str, str] = {}
     for number, shard in enumerate(shards):
         write(path / f"model-{number}.safetensors", shard)
         placed |= dict.fromkeys(shard, f"model-{number}.safetensors")
