@@ -96,7 +96,7 @@ CONSUMER: Final = Efficiency(
 
 OLD: Final = Efficiency(
     Kernels(
-        matmul={"16bit": MatmulLaw(8e-6, 0.1e-9, 0.65, 0.60, 1.5, 1.7)},
+        matmul={"16bit": MatmulLaw(8e-6, 0.1e-9, 0.78, 0.60, 1.5, 1.7)},
         experts=calibration.AMPERE.experts,
         decode=DecodeLaw(20e-6, 4e-6, 0.45, 40e-9),
         decode_fp8=DecodeLaw(20e-6, 4e-6, 0.40, 40e-9),
@@ -108,7 +108,8 @@ OLD: Final = Efficiency(
     SERVING,
     calibrated=False,
 )
-"""Volta and Turing, guessed from Ampere: no FlashAttention 2 and no fp8, older kernels."""
+"""Volta and Turing, guessed from Ampere: no FlashAttention 2 and no fp8, older kernels. The bandwidth is what single
+users of Llama-2 saw on T4 (LLM-Pilot's measurements, CDLA-Permissive-2.0)."""
 
 CDNA: Final = Efficiency(
     Kernels(
