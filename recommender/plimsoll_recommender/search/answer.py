@@ -9,6 +9,7 @@ from typing import Final
 from plimsoll_recommender.errors import RecommenderError
 from plimsoll_recommender.latency.efficiency import efficiency_of
 from plimsoll_recommender.latency.predict import UNCALIBRATED, at_point
+from plimsoll_recommender.latency.replica import Replica
 from plimsoll_recommender.prediction import Prediction, Throughput
 from plimsoll_recommender.recommendation import (
     Alternative,
@@ -25,7 +26,7 @@ from plimsoll_recommender.search.fleets import ENOUGH, Members, carried, cost_of
 from plimsoll_recommender.search.frontier import Seen, faster, frontier, latencies, quickly, seen
 from plimsoll_recommender.search.reasons import PINNED, Chosen, alternative, alternatives, fleet_reasons
 from plimsoll_recommender.search.setting_reasons import setting_reasons
-from plimsoll_recommender.search.settings import sequences_for, with_context, with_sequences
+from plimsoll_recommender.search.settings import anew, sequences_for, with_context, with_sequences
 
 BURST_ALLOWANCES: Final = (1.5, 2.0, 3.0)
 """max_num_seqs over the mean running at the load line: a Poisson count of 30 stays below 1.5 times its mean; more where
@@ -84,20 +85,31 @@ def _settled(ask: Ask, candidate: Candidate, slack: float) -> Candidate:
         slack: what its fleet carries over the demand; the load line may fall by as much, and by 2 % at most.
     """
     place, least = candidate.place, candidate.rate * max(1 / slack, 1 - WORTHWHILE_GAIN)
-    final = candidate
-    if ask.limits.max_num_seqs is None:
-        for allowance in BURST_ALLOWANCES:
-            sequences = sequences_for(candidate.busiest.running, candidate.served, allowance)
-            if sequences >= candidate.config.max_num_seqs:
-                break
-            try:
-                fewer = carrying(ask, place, with_sequences(ask, place, candidate.served, sequences))
-            except RecommenderError:
-                continue
-            if fewer.sized and fewer.rate >= least and fewer.replicas == candidate.replicas:
-                final = fewer
-                break
-    return replace(final, replica=with_context(ask, place, final.served))
+
+    def enough(replica: Replica) -> Candidate | None:
+        again = carrying(ask, place, anew(ask, place, replica))
+        kept = again.sized and again.rate >= least * (1 - ENOUGH) and again.replicas == candidate.replicas
+        return again if kept else None
+
+    final = None
+    for sequences in _fewer_sequences(ask, candidate):
+        try:
+            fewer = with_sequences(ask, place, candidate.served, sequences)
+            final = enough(with_context(ask, place, fewer)) or enough(fewer)
+        except RecommenderError:
+            continue
+        if final is not None:
+            return final
+    return enough(with_context(ask, place, candidate.served)) or enough(candidate.served) or candidate
+
+
+def _fewer_sequences(ask: Ask, candidate: Candidate) -> list[int]:
+    """Values of max_num_seqs to settle for, the fewest first."""
+    if ask.limits.max_num_seqs is not None:
+        return []
+    running, replica = candidate.busiest.running, candidate.served
+    wanted = (sequences_for(running, replica, allowance) for allowance in BURST_ALLOWANCES)
+    return [sequences for sequences in dict.fromkeys(wanted) if sequences < candidate.config.max_num_seqs]
 
 
 def _chosen(ask: Ask, found: Explored, best: Candidate, before: Candidate) -> Chosen:

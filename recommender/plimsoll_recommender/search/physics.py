@@ -15,8 +15,11 @@ from plimsoll_recommender.search.candidates import copies_for, floor_cost
 from plimsoll_recommender.search.settings import MOST_SEQUENCES, Place
 from plimsoll_recommender.search.shapes import Shape
 
-SLACK: Final = 1.25
-"""Fitted step times may come out this much better than the datasheet (boost clocks, bytes kept in caches)."""
+SLACK: Final = 1.05
+"""Fitted step times may come out this much better than the datasheet between the points of their curves."""
+
+CORRECTED_SLACK: Final = 2.0
+"""The same where observations correct them."""
 
 MEAN_BELOW_PERCENTILE: Final = 80.0
 """From this percentile on a log-normal latency of any spread that occurs (sigma to 1.68) is above its mean."""
@@ -34,12 +37,15 @@ def floor_with_load(ask: Ask, place: Place) -> float:
 def _most(ask: Ask, place: Place) -> tuple[float, float]:
     """Bounds of (requests/s, requests in flight) of one replica; (0, 0) when a token alone takes too long.
 
-    A step reads the weights once and every sequence's KV cache: seconds = (W + D K) / bandwidth, for D sequences.
+    A step reads the weights once and every sequence's KV cache: seconds = (W + D K) / bandwidth, for D sequences. Of a
+    request's time the KV cache takes O K / bandwidth, its O output tokens; beside it the larger of its share of the
+    weights, O / D W / bandwidth, and of its arithmetic.
     """
     gpu, shape, workload = place.gpu, place.shape, ask.workload
     context = workload.input_tokens + 0.5 * workload.output_tokens
     weights, cached = _weights_read(place.form, shape), _cache_read(place.form, shape.tensor, context) / shape.stages
-    bandwidth = gpu.memory_bandwidth * SLACK
+    slack = SLACK if ask.corrections is None else CORRECTED_SLACK
+    bandwidth = gpu.memory_bandwidth * slack
     room = gpu.memory_gib * GIB - _weights_held(place.form, shape) / shape.stages
     decoding = min(float(ask.limits.max_num_seqs or MOST_SEQUENCES), room / cached if cached else math.inf)
     longest = math.inf if ask.objectives.tpot is None else ask.objectives.tpot
@@ -48,10 +54,11 @@ def _most(ask: Ask, place: Place) -> tuple[float, float]:
     if decoding <= 0:
         return 0.0, 0.0
     generated = max(workload.output_tokens, 1.0)
-    by_memory = decoding / generated * bandwidth / (weights + decoding * cached)
     tokens = workload.computed_input_tokens + generated
-    by_compute = _best_flops(place.form, gpu) * SLACK * shape.tensor * shape.stages / (2 * _active(place.form) * tokens)
-    rate = min(by_memory, by_compute) * shape.ranks
+    flops = _best_flops(place.form, gpu) * slack * shape.tensor * shape.stages
+    arithmetic = 2 * _active(place.form) * tokens / flops
+    reading = generated * weights / decoding / bandwidth
+    rate = shape.ranks / (generated * cached / bandwidth + max(reading, arithmetic))
     # Prompts being computed run as well; they cannot be more than the slots.
     return rate, float(ask.limits.max_num_seqs or MOST_SEQUENCES) * shape.ranks
 
@@ -112,5 +119,6 @@ def _cache_read(form: Form, tensor: int, context: float) -> float:
 
 def idle_e2e(ask: Ask, place: Place) -> float:
     """Seconds that a mean response takes at least on an idle replica: the weights are read once per output token."""
-    per_token = _weights_read(place.form, place.shape) / (place.gpu.memory_bandwidth * SLACK)
+    slack = SLACK if ask.corrections is None else CORRECTED_SLACK
+    per_token = _weights_read(place.form, place.shape) / (place.gpu.memory_bandwidth * slack)
     return max(ask.workload.output_tokens - 1.0, 0.0) * per_token

@@ -118,7 +118,11 @@ def sequences_for(running: float, replica: Replica, allowance: float) -> int:
 
 
 def with_context(ask: Ask, place: Place, replica: Replica) -> Replica:
-    """The same replica with the longest max_model_len that leaves room for others beside one such sequence."""
+    """The same replica with the longest max_model_len that leaves room for others beside one such sequence.
+
+    Raises:
+        InfeasibleError: when it would not start.
+    """
     if ask.limits.max_model_len is not None:
         return replica
     config, ledger, facts = replica.config, replica.ledger, place.form.facts
@@ -128,7 +132,16 @@ def with_context(ask: Ask, place: Place, replica: Replica) -> Replica:
     if fitting < whole.max_model_len:
         fitting = fitting // CONTEXT_STEP * CONTEXT_STEP
     longer = replace(config, max_model_len=max(fitting, config.max_model_len))
-    return replace(replica, config=longer, ledger=_ledger(ask, place, longer))
+    return _replica(ask, place, longer, _ledger(ask, place, longer), replica)
+
+
+def anew(ask: Ask, place: Place, replica: Replica) -> Replica:
+    """The same replica with its slots counted from its memory alone, to the last bit as a prediction counts them.
+
+    Raises:
+        InfeasibleError: when it would not start.
+    """
+    return _replica(ask, place, replica.config, replica.ledger, None)
 
 
 def utilization_for(gpu: Accelerator, facts: ModelFacts, config: EngineConfig) -> float:
