@@ -114,10 +114,6 @@ def _floats(columns: Columns, chosen: NDArray[np.bool_], *names: str) -> list[Ar
     return [columns[name][chosen].astype(float) * (1e-3 if name == "latency" else 1.0) for name in names]
 
 
-def _flops(product: str, form: str) -> float:
-    return flops_of(accelerator(product), form)
-
-
 def _least_squares(
     seconds: Callable[[Array], Array],
     measured: Array,
@@ -152,6 +148,15 @@ def _non_negative(terms: Sequence[Array], measured: Array) -> tuple[list[float],
     return [float(value) for value in found], float(np.mean(np.abs(np.log(matrix @ found / measured))))
 
 
+def _measured(
+    columns: Columns, chosen: NDArray[np.bool_], names: Sequence[str], product: str, form: str
+) -> list[Array]:
+    """Chosen rows of columns, and beside them the GPU's bandwidth and FLOP/s in a format."""
+    found = _floats(columns, chosen, *names)
+    gpu = accelerator(product)
+    return [*found, *(np.full_like(found[0], rate) for rate in (gpu.memory_bandwidth, flops_of(gpu, form)))]
+
+
 def matmul(tables: Path, systems: Sequence[str], table_type: str, release: str = "") -> Fit | None:
     """The law of dense products in one format, over the systems of one generation."""
     form, width = MATMUL_FORMATS[table_type]
@@ -163,19 +168,7 @@ def matmul(tables: Path, systems: Sequence[str], table_type: str, release: str =
         chosen = (columns["gemm_dtype"] == table_type) & np.isin(rows, ROWS)
         chosen &= (outputs >= 256) & (outputs <= 33_000) & (inputs >= 512) & (outputs * inputs >= 2**20)
         if chosen.any():
-            found = _floats(columns, chosen, "m", "n", "k", "latency")
-            parts.append(
-                [
-                    *found,
-                    *(
-                        np.full_like(found[0], x)
-                        for x in (
-                            accelerator(product).memory_bandwidth,
-                            _flops(product, form),
-                        )
-                    ),
-                ]
-            )
+            parts.append(_measured(columns, chosen, ("m", "n", "k", "latency"), product, form))
     if not parts:
         return None
     m, n, k, measured, bandwidth, flops = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -199,6 +192,23 @@ def matmul(tables: Path, systems: Sequence[str], table_type: str, release: str =
     return Fit(generation, f"matmul {form}", law, error, len(m))
 
 
+EXPERT_COLUMNS: Final = (
+    *("num_tokens", "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size"),
+    "latency",
+)
+
+
+def _expert_rows(columns: Columns, table_type: str, width: float) -> NDArray[np.bool_]:
+    """Rows of a format that are fitted: shapes that are served, too large for the cache."""
+    chosen = (columns["moe_dtype"] == table_type) & (columns["distribution"] == "balanced")
+    if not chosen.any():
+        chosen = (columns["moe_dtype"] == table_type) & (columns["num_tokens"] >= columns["num_experts"])
+    local, sliced = columns["num_experts"] / columns["moe_ep_size"], columns["inter_size"] / columns["moe_tp_size"]
+    chosen &= (local >= 4) & (sliced >= 128) & (columns["moe_ep_size"] <= 16) & (columns["num_tokens"] <= 16_384)
+    served: NDArray[np.bool_] = chosen & (3.0 * columns["hidden_size"] * sliced * local * width > CACHE_BYTES)
+    return served
+
+
 def experts(tables: Path, systems: Sequence[str], table_type: str, release: str = "") -> Fit | None:
     """The law of grouped products in one format, over the systems of one generation.
 
@@ -210,38 +220,9 @@ def experts(tables: Path, systems: Sequence[str], table_type: str, release: str 
     for system in systems:
         product, generation, version = SYSTEMS[system]
         columns = _columns(tables / system / "moe" / "vllm" / (release or version) / "moe_perf.parquet")
-        chosen = (columns["moe_dtype"] == table_type) & (columns["distribution"] == "balanced")
-        if not chosen.any():
-            chosen = (columns["moe_dtype"] == table_type) & (columns["num_tokens"] >= columns["num_experts"])
-        local, sliced = (
-            columns["num_experts"] / columns["moe_ep_size"],
-            columns["inter_size"] / columns["moe_tp_size"],
-        )
-        chosen &= (local >= 4) & (sliced >= 128) & (columns["moe_ep_size"] <= 16) & (columns["num_tokens"] <= 16_384)
-        chosen &= 3.0 * columns["hidden_size"] * sliced * local * width > CACHE_BYTES
+        chosen = _expert_rows(columns, table_type, width)
         if chosen.any():
-            names = (
-                "num_tokens",
-                "hidden_size",
-                "inter_size",
-                "topk",
-                "num_experts",
-                "moe_tp_size",
-                "moe_ep_size",
-            )
-            found = _floats(columns, chosen, *names, "latency")
-            parts.append(
-                [
-                    *found,
-                    *(
-                        np.full_like(found[0], x)
-                        for x in (
-                            accelerator(product).memory_bandwidth,
-                            _flops(product, form),
-                        )
-                    ),
-                ]
-            )
+            parts.append(_measured(columns, chosen, EXPERT_COLUMNS, product, form))
     if not parts:
         return None
     m, hidden, inner, used, count, tp, ep, measured, bandwidth, flops = (
