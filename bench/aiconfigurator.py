@@ -167,15 +167,19 @@ def _ask(python: Path, queries: Sequence[str]) -> list[dict[str, Any]]:
     return answers
 
 
-def errors(runs: Sequence[Run], answers: Sequence[Answer]) -> tuple[list[float], list[float]]:
-    """aiconfigurator's absolute errors of TPOT, and of TTFT where no request waits for a slot; per cent."""
-    tpot = [abs(answer.tpot / run.tpot - 1) * 100 for run, answer in zip(runs, answers, strict=True)]
-    ttft = [
-        abs(answer.ttft / run.ttft - 1) * 100
-        for run, answer in zip(runs, answers, strict=True)
-        if run.residuals(None)[1] is not None
-    ]
-    return tpot, ttft
+def errors(runs: Sequence[Run], answers: Sequence[Answer]) -> tuple[list[float], list[float], list[str]]:
+    """aiconfigurator's absolute errors of TPOT, and of TTFT where no request waits for a slot, in per cent.
+
+    The third is a line per model and GPU with its median error of TPOT.
+    """
+    pairs = list(zip(runs, answers, strict=True))
+    tpot = [abs(answer.tpot / run.tpot - 1) * 100 for run, answer in pairs]
+    ttft = [abs(answer.ttft / run.ttft - 1) * 100 for run, answer in pairs if run.residuals(None)[1] is not None]
+    groups: dict[str, list[float]] = {}
+    for (run, _), error in zip(pairs, tpot, strict=True):
+        groups.setdefault(f"{run.model} on {run.gpu.product}", []).append(error)
+    lines = [f"{name} {statistics.median(values):.1f} % of {len(values)}" for name, values in sorted(groups.items())]
+    return tpot, ttft, lines
 
 
 def shipped(runs: Sequence[Run]) -> tuple[list[float], list[float]]:
@@ -220,7 +224,9 @@ def run(context: Context) -> list[Figure]:
         return []
     runs, known = [run for run, _ in both], [answer for _, answer in both]
     database = ", ".join(sorted({answer.database for answer in known}))
-    figures = _figures("aiconfigurator 0.12", *errors(runs, known), f"its database of vLLM {database}, same machines")
+    tpot, ttft, lines = errors(runs, known)
+    said = f"its kernels were measured with vLLM {database} on these GPUs; {', '.join(lines)}"
+    figures = _figures("aiconfigurator 0.12", tpot, ttft, said)
     tpot, ttft = shipped(runs)
     if context.quick:
         context.skipped.append("held-out fits: left out of the quick version")
