@@ -11,7 +11,7 @@ from plimsoll_recommender.facts import attention as blocks
 from plimsoll_recommender.facts.architectures import approximated
 from plimsoll_recommender.facts.attention import Attention
 from plimsoll_recommender.facts.feed_forward import active_experts, dense, expert_count, experts
-from plimsoll_recommender.facts.fields import MOST_LAYERS, Fields, positive, shown
+from plimsoll_recommender.facts.fields import MOST_LAYERS, Fields, is_real, positive, shown
 from plimsoll_recommender.facts.layers import Layer, Split, TokenCache, Weight
 from plimsoll_recommender.facts.model import DTYPE_BYTES, ModelFacts
 from plimsoll_recommender.facts.quantization import Quantization, quantization_of
@@ -80,8 +80,8 @@ def _facts(
         )
     if fields.flag("is_encoder_decoder"):
         raise UnknownModelError(f"model {named}: encoder-decoder architecture {architecture} is not understood")
-    if weight_bytes is not None and weight_bytes <= 0:
-        raise RecommenderError(f"weight_bytes must be above zero, got {weight_bytes}")
+    if weight_bytes is not None and (not is_real(weight_bytes) or weight_bytes <= 0):
+        raise RecommenderError(f"weight_bytes must be above zero, got {shown(weight_bytes)}")
     quantization = quantization_of(fields.outer)
     dtype = _dtype(fields)
     plain = DTYPE_BYTES[dtype] * 8.0
@@ -158,6 +158,11 @@ def _dtype(fields: Fields) -> str:
     return "bfloat16" if stated in ("float32", "float") else stated
 
 
+def _rope_scaling(fields: Fields) -> Mapping[str, Any]:
+    """How positions are scaled; transformers 5 writes it under another name."""
+    return fields.section("rope_scaling") or fields.section("rope_parameters") or {}
+
+
 def longest_context(fields: Fields) -> int:
     """Longest context that vLLM lets a model have (`_get_and_verify_max_len`).
 
@@ -165,7 +170,7 @@ def longest_context(fields: Fields) -> int:
     state the final length themselves are left alone.
     """
     longest = fields.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length", default=2048)
-    scaling = fields.section("rope_scaling") or {}
+    scaling = _rope_scaling(fields)
     kind = str(scaling.get("rope_type") or scaling.get("type") or "default")
     final = kind in ("su", "longrope", "llama3", "mrope", "default")
     if final or str(fields.get("model_type") or "").startswith("gemma3"):
@@ -190,7 +195,7 @@ def _rotary_bytes(fields: Fields, dtype_bytes: int) -> int:
     else:
         rotary = int(blocks.head_dim(fields) * fields.factor("partial_rotary_factor", 1.0))
     positions = fields.number("max_position_embeddings", "max_seq_len", "n_positions", "seq_length", default=2048)
-    scaling = fields.section("rope_scaling") or {}
+    scaling = _rope_scaling(fields)
     if str(scaling.get("rope_type") or scaling.get("type")) == "linear":
         factor = positive(scaling.get("factor"), f"model {fields.name}: rope_scaling.factor", 1.0)
         return int(positions * (factor + (1 if family.startswith("gemma3") else 0)) * rotary * dtype_bytes)

@@ -34,6 +34,10 @@ def resolve(config: EngineConfig, facts: ModelFacts, gpu: Accelerator) -> Resolv
     elif config.max_num_seqs is not None:
         sequences = config.max_num_seqs
         tokens = max(tokens, sequences)
+    if config.max_num_batched_tokens is None:
+        # A step never has more than every sequence's whole context (`EngineArgs`).
+        tokens = min(tokens, sequences * longest)
+        sequences = min(sequences, tokens)
     utilization = config.gpu_memory_utilization
     if utilization is None:
         utilization = 0.92 if config.version >= UTILIZATION_RAISED else 0.90

@@ -163,3 +163,30 @@ def test_every_product_is_found_by_its_own_label() -> None:
         assert accelerator(item.product) is item
         assert item.memory_bandwidth > 1e11
         assert item.flops_16bit > 1e13
+
+
+@pytest.mark.parametrize("value", [0, -1, "many", float("nan"), True, 10**400])
+def test_bytes_that_are_none_are_refused(value: Any) -> None:
+    with pytest.raises(RecommenderError, match="weight_bytes must be above zero"):
+        ModelFacts.from_hf_config(LLAMA, value)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "longest"),
+    [
+        # As vLLM derives the longest context: a factor lengthens it, YaRN from its original length.
+        ({"rope_type": "linear", "factor": 4.0}, 524_288),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}, 131_072),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}, 131_072),
+        ({"type": "longrope", "factor": 32.0}, 131_072),
+        (None, 131_072),
+    ],
+)
+def test_longest_context(scaling: dict[str, Any] | None, longest: int) -> None:
+    for name in ("rope_scaling", "rope_parameters"):
+        assert ModelFacts.from_hf_config(LLAMA | {name: scaling}).max_position_embeddings == longest
+
+
+def test_absurd_layer_counts_are_refused_at_once() -> None:
+    with pytest.raises(RecommenderError, match="num_hidden_layers is 10000000000"):
+        ModelFacts.from_hf_config(LLAMA | {"num_hidden_layers": 10**10})
