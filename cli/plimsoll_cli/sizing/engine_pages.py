@@ -30,7 +30,7 @@ from plimsoll_recommender import (
     ResolvedConfig,
     Workload,
 )
-from plimsoll_recommender.explanation.headline import binding_text, layout_text
+from plimsoll_recommender.explanation.headline import layout_text, nearest_objective
 from plimsoll_recommender.latency.curve import CurvePoint
 
 if TYPE_CHECKING:
@@ -84,9 +84,15 @@ def prediction_page(
     """Latency and throughput of one replica, where that lies on its curve, and its memory."""
     percentile, through = objectives.percentile, prediction.throughput
     mark = Mark(through.requests_per_second, prediction, "Predicted", prediction.load_line_rps)
+    nearest = nearest_objective(prediction, objectives)
+    used = (
+        ""
+        if nearest is None
+        else f"; {nearest.name} {duration_text(nearest.reached)} of {duration_text(nearest.target)} at p{percentile:g}"
+    )
     summary = (
         f"One replica completes {through.requests_per_second:.3g} requests/s, "
-        f"{through.output_tokens_per_second:,.0f} output tokens/s; {binding_text(prediction, objectives)}."
+        f"{through.output_tokens_per_second:,.0f} output tokens/s, limited by {prediction.bound}{used}."
     )
     if prediction.saturated:
         summary = f"More is asked than one replica carries: the queue grows. {summary}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Final
@@ -27,6 +28,9 @@ from plimsoll_recommender.recommendation import Variant
 
 Given = Mapping[str, Any]
 """Parsed options by name."""
+
+HUB_ID: Final = r"[\w.-]+/[\w.-]+"
+"""What a name on the hub looks like: organisation and model."""
 
 
 def facts_of(given: Given) -> ModelFacts:
@@ -55,7 +59,11 @@ def model_of(name: str, token_env: str | None) -> ModelFacts:
         UnknownModelError: it is not known, and no name of the hub.
     """
     if not name.startswith("hf://"):
-        return ModelFacts.load(name)
+        try:
+            return ModelFacts.load(name)
+        except UnknownModelError as error:
+            hub = f", or write hf://{name} to ask the hub" if re.fullmatch(HUB_ID, name) else ""
+            raise UnknownModelError(f"{error}{hub}") from error
     # Imported only now: a catalogue name is answered before the hub's client is loaded.
     from plimsoll_cli.sizing.hub import load_model
 

@@ -58,10 +58,10 @@ def binding_text(predicted: Prediction, objectives: Objectives) -> str:
             f"at p{objectives.percentile:g}"
         )
     if nearest is None:
-        return f"{predicted.bound} binds"
+        return f"no objective is stated, so {predicted.bound} sets the load line"
     return (
-        f"{predicted.bound} binds; of the objectives {nearest.name} is nearest, {_duration(nearest.reached)} of "
-        f"{_duration(nearest.target)} at p{objectives.percentile:g}"
+        f"{predicted.bound} sets the load line; of the objectives {nearest.name} is nearest, "
+        f"{_duration(nearest.reached)} of {_duration(nearest.target)} at p{objectives.percentile:g}"
     )
 
 
