@@ -45,6 +45,9 @@ def memory_bars(ranks: Sequence[RankMemory]) -> str:
             shown = part.label if part is FREE else f"{part.label} {size:.1f} GiB"
             pieces.append(Piece("" if part is FREE else shown, size, COLOURS[part.label], tip))
         limiting = " (limits the KV blocks)" if rank.limiting and len(ranks) > 1 else ""
+        needed = sum(size for _, size in sizes_of(rank.ledger))
+        if needed > total * (1 + 1e-9):
+            limiting += f": needs {needed:.2f} GiB of {total:.2f}"
         bars.append(f'<p class="note">{escape(rank.name)}{limiting}</p>{stacked_bar(pieces)}')
     sizes = sizes_of(ranks[0].ledger)
     entries = [(f"{part.label} {size:.2f} GiB", COLOURS[part.label]) for part, size in sizes]

@@ -38,6 +38,7 @@ def kv_cache_terms(ledger: MemoryLedger, config: ResolvedConfig) -> tuple[Term, 
         if ledger.cuda_graphs_in_budget
         else ()
     )
+    left = _left(ledger)
     interval = f"90 % of starts: {ledger.kv_cache_low_gib:.2f} to {ledger.kv_cache_high_gib:.2f}"
     block = f"{ledger.block_size} tokens, layers that share a block"
     needed = ledger.kv_cache_blocks / ledger.max_concurrency if _positive(ledger.max_concurrency) else math.nan
@@ -49,7 +50,7 @@ def kv_cache_terms(ledger: MemoryLedger, config: ResolvedConfig) -> tuple[Term, 
         Term("-", "activation peak", _gib(ledger.activation_peak_gib), "GiB", "profile run: forward pass, sampler"),
         Term("-", "outside torch", _gib(ledger.non_torch_gib), "GiB", "collective and kernel workspaces"),
         *graphs,
-        Term("=", "KV cache", _gib(ledger.kv_cache_gib), "GiB", interval),
+        Term("=", "KV cache", _gib(left), "GiB", interval if left > 0 else "missing: the engine does not start"),
         Term("/", "bytes per block", f"{ledger.bytes_per_block:,}", "B", block),
         Term("=", "KV blocks", f"{ledger.kv_cache_blocks:,}", "blocks", "rounded down"),
         Term("/", "blocks per sequence", _count(needed), "blocks", f"of max_model_len {config.max_model_len:,}"),
@@ -71,6 +72,15 @@ def remainder_terms(ledger: MemoryLedger) -> tuple[Term, ...]:
         *graphs,
         Term("=", "free", _gib(ledger.unused_gib), "GiB", "for drivers, other processes, fragmentation"),
     )
+
+
+def _left(ledger: MemoryLedger) -> float:
+    """GiB for the KV cache; below zero where the ledger says zero because something is missing."""
+    if ledger.kv_cache_gib > 0:
+        return ledger.kv_cache_gib
+    graphs = ledger.cuda_graphs_gib if ledger.cuda_graphs_in_budget else 0.0
+    used = ledger.weights_gib + ledger.activation_peak_gib + ledger.non_torch_gib + graphs
+    return min(0.0, ledger.requested_gib - used)
 
 
 def _gib(value: float) -> str:

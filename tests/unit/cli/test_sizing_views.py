@@ -230,6 +230,8 @@ def test_one_engine_has_a_page_too(
 def test_a_page_of_what_does_not_fit_says_so(plimsoll: Callable[..., Any]) -> None:
     ran = plimsoll("memory", "-m", MODEL, "-g", "T4", "-o", "html")
     assert ran.code == 3
+    assert "missing: the engine does not start" in ran.out
+    assert "GiB of 14." in ran.out
     assert "does not fit" in ran.out
 
 
