@@ -131,6 +131,8 @@ def activation_parts(
         samples: whether the stage samples (the last one).
     """
     elements = min(config.max_num_seqs, config.max_num_batched_tokens) * facts.vocab_size if samples else 0
+    # Only the widest layer counts, and most are the same object.
+    layers = tuple({id(layer): layer for layer in layers}.values())
     return ActivationParts(
         forward=forward_peak(facts, layers, config) / GIB,
         logits_fp32=4 * elements / GIB,

@@ -21,6 +21,9 @@ SLACK: Final = 1.05
 CORRECTED_SLACK: Final = 2.0
 """The same where observations correct them."""
 
+EVENNESS: Final = 0.8
+"""Exponent of the tokens in the share of experts they touch: below every fitted one (0.91 and more)."""
+
 MEAN_BELOW_PERCENTILE: Final = 80.0
 """From this percentile on a log-normal latency of any spread that occurs (sigma to 1.68) is above its mean."""
 
@@ -43,21 +46,21 @@ def _most(ask: Ask, place: Place) -> tuple[float, float]:
     """
     gpu, shape, workload = place.gpu, place.shape, ask.workload
     context = workload.input_tokens + 0.5 * workload.output_tokens
-    weights, cached = _weights_read(place.form, shape), _cache_read(place.form, shape.tensor, context) / shape.stages
+    cached = _cache_read(place.form, shape.tensor, context) / shape.stages
     slack = SLACK if ask.corrections is None else CORRECTED_SLACK
     bandwidth = gpu.memory_bandwidth * slack
     room = gpu.memory_gib * GIB - _weights_held(place.form, shape) / shape.stages
     decoding = min(float(ask.limits.max_num_seqs or MOST_SEQUENCES), room / cached if cached else math.inf)
     longest = math.inf if ask.objectives.tpot is None else ask.objectives.tpot
     if ask.objectives.percentile >= MEAN_BELOW_PERCENTILE and math.isfinite(longest) and cached:
-        decoding = min(decoding, (longest * bandwidth - weights) / cached)
+        decoding = min(decoding, (longest * bandwidth - _weights_read(place.form, shape)) / cached)
     if decoding <= 0:
         return 0.0, 0.0
     generated = max(workload.output_tokens, 1.0)
     tokens = workload.computed_input_tokens + generated
     flops = _best_flops(place.form, gpu) * slack * shape.tensor * shape.stages
     arithmetic = 2 * _active(place.form) * tokens / flops
-    reading = generated * weights / decoding / bandwidth
+    reading = generated / decoding * _weights_read(place.form, shape, decoding / shape.stages) / bandwidth
     rate = shape.ranks / (generated * cached / bandwidth + max(reading, arithmetic))
     # Prompts being computed run as well; they cannot be more than the slots.
     return rate, float(ask.limits.max_num_seqs or MOST_SEQUENCES) * shape.ranks
@@ -80,15 +83,32 @@ def _active(form: Form) -> float:
     )
 
 
+def _weights_read(form: Form, shape: Shape, tokens: float = 1.0) -> float:
+    """Bytes of weights that one GPU of every stage reads at least per step with so many tokens."""
+    dense, experts = _readable(form, shape)
+    touched = sum(size * (1 - (1 - share) ** (max(tokens, 1.0) ** EVENNESS)) for size, share in experts)
+    return dense + touched
+
+
 @lru_cache(maxsize=1024)
-def _weights_read(form: Form, shape: Shape) -> float:
-    """Bytes of weights that one GPU of every stage reads per step at least: of experts one token's."""
-    return sum(
-        count * weight.bytes_per_gpu(shape.tensor) * weight.active / weight.copies
-        for layer, count in form.facts.layer_counts
-        for weight in layer.weights
-        if weight.linear
-    ) / (shape.ranks if shape.expert_parallel else 1)
+def _readable(form: Form, shape: Shape) -> tuple[float, tuple[tuple[float, float], ...]]:
+    """(bytes of dense weights on one GPU of every stage, of experts with the share of them that one token uses)."""
+    ranks = shape.ranks if shape.expert_parallel else 1
+    dense = 0.0
+    experts: dict[float, float] = {}
+    for layer, count in form.facts.layer_counts:
+        for weight in layer.weights:
+            if not weight.linear:
+                continue
+            held = count * weight.elements * weight.bits / 8 / shape.tensor
+            if weight.split is Split.EXPERTS:
+                share = weight.active / weight.copies
+                experts[share] = experts.get(share, 0.0) + held / ranks
+            elif weight.split is Split.REPLICATED:
+                dense += held * shape.tensor
+            else:
+                dense += held
+    return dense, tuple((size, share) for share, size in experts.items())
 
 
 @lru_cache(maxsize=1024)
