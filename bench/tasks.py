@@ -1,4 +1,4 @@
-"""max_tokens by task against one for all: what is cut off later, and what is reserved."""
+"""max_tokens by task against one for all that cuts off as many: what is cut off later, and what is reserved."""
 
 from __future__ import annotations
 
@@ -21,12 +21,8 @@ COVERAGE_POINTS: Final = 1.0
 """Most that the share of later requests that is not cut off may differ from the asked one, in points."""
 
 FLEETS: Final = ("m-large", "m-mid")
-WINDOW: Final = 21_600.0
-WINDOWS: Final = 20
-"""Seconds of a window of a fleet's statistics, and how many are used: five days of six hours each."""
-
-DRAWN: Final = 2000
-"""Requests drawn from each window."""
+DRAWN: Final = 1500
+"""Requests drawn from each window of six hours of a fleet's statistics: two weeks, 56 windows."""
 
 
 def azure(data: Path, *names: str) -> NDArray[Any]:
@@ -52,7 +48,7 @@ def servegen(data: Path, fleet: str, seed: int) -> list[NDArray[Any]]:
     rows = list(_windows(data / "traces" / "servegen" / f"lenstats_language_{fleet}.csv.gz"))
     random = np.random.default_rng(seed)
     windows = []
-    for start in sorted({row[0] for row in rows})[:WINDOWS]:
+    for start in sorted({row[0] for row in rows}):
         known = [row for row in rows if row[0] == start]
         rates = np.array([row[1] for row in known])
         drawn = random.choice(len(known), DRAWN, p=rates / rates.sum())
@@ -86,27 +82,30 @@ def halves(lengths: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def figures_of(name: str, parts: Sequence[NDArray[Any]], quantile: float) -> list[Figure]:
-    """Coverage of each part and what is reserved in it, tasks found in the part before (and corrected by it)."""
+    """Coverage of each part and what is reserved in it, tasks found in the part before (and corrected by it).
+
+    What is saved is against the one max_tokens that, known in hindsight, covers as many of the same requests.
+    """
     late = np.concatenate(parts[1:])
-    asked, one, reasons = [], [], []
+    asked, reasons = [], []
     model = None
     for early, later in itertools.pairwise(parts):
         seen = [ObservedRequest(*map(int, row)) for row in early]
         model = task_clusters(seen, quantile=quantile, previous=model)
         asked.append(model.max_tokens(later[:, 0]))
-        one.append(np.full(len(later), model.whole.max_tokens))
         reasons.append(model.reason or f"{len(model.tasks)} tasks")
-    by_task, alone = np.concatenate(asked), np.concatenate(one)
-    covered, covered_alone = (float((late[:, 1] <= limit).mean()) * 100 for limit in (by_task, alone))
-    kv, kv_alone = (float((limit + late[:, 0]).mean()) for limit in (by_task, alone))
+    by_task = np.concatenate(asked)
+    covered = float((late[:, 1] <= by_task).mean())
+    one = int(np.quantile(late[:, 1], covered, method="higher"))
+    kv, kv_alone = (float((limit + late[:, 0]).mean()) for limit in (by_task, one))
     detail = f"{len(parts[0])} requests, then {len(late)} in {len(parts) - 1} parts; first: {reasons[0]}"
     what = f"{name}, {quantile:.0%}"
     return [
-        Figure(f"{what}: coverage of later requests, points off", abs(covered - quantile * 100), "points",
-               COVERAGE_POINTS, "<=", f"{covered:.2f} % covered; one max_tokens covers {covered_alone:.2f} %"),
-        Figure(f"{what}: output tokens reserved, saved", float(1 - by_task.mean() / alone.mean()) * 100, "%", 0.0,
-               ">=", detail),
-        Figure(f"{what}: KV tokens reserved, saved", (1 - kv / kv_alone) * 100, "%", 0.0, ">=",
+        Figure(f"{what}: coverage of later requests, points off", abs(covered - quantile) * 100, "points",
+               COVERAGE_POINTS, "<=", f"{covered * 100:.2f} % covered; {detail}"),
+        Figure(f"{what}: output tokens reserved, saved", float(1 - by_task.mean() / one) * 100, "%", None, ">=",
+               f"mean {by_task.mean():.0f}; one max_tokens that cuts off as many, in hindsight: {one}"),
+        Figure(f"{what}: KV tokens reserved, saved", (1 - kv / kv_alone) * 100, "%", None, ">=",
                f"mean {kv:.0f} against {kv_alone:.0f} tokens a request"),
     ]  # fmt: skip
 
