@@ -86,7 +86,7 @@ def _active(form: Form) -> float:
 def _weights_read(form: Form, shape: Shape, tokens: float = 1.0) -> float:
     """Bytes of weights that one GPU of every stage reads at least per step with so many tokens."""
     dense, experts = _readable(form, shape)
-    touched = sum(size * (1 - (1 - share) ** (max(tokens, 1.0) ** EVENNESS)) for size, share in experts)
+    touched = sum(size * (1 - math.pow(1 - share, math.pow(max(tokens, 1.0), EVENNESS))) for size, share in experts)
     return dense + touched
 
 

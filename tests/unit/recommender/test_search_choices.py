@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 import pytest
 
 from plimsoll_recommender import (
+    Corrections,
     EngineConfig,
     InfeasibleError,
     Limits,
@@ -19,6 +20,8 @@ from plimsoll_recommender import (
     Variant,
     Workload,
     accelerator,
+    observe,
+    predict,
     recommend,
 )
 from plimsoll_recommender.catalogue.accelerators import catalogue
@@ -226,6 +229,23 @@ def test_zero_heads_are_refused() -> None:
     config |= {"architectures": ["LlamaForCausalLM"], "intermediate_size": 128, "vocab_size": 100}
     with pytest.raises(RecommenderError, match="num_attention_heads"):
         ModelFacts.from_hf_config(config)
+
+
+def test_what_was_observed_corrects_the_next_answer() -> None:
+    busy = Workload(6000, 800, concurrency=20)
+    plain = recommend(LLAMA, [H100], HEAVY, OBJECTIVES)
+    assert recommend(LLAMA, [H100], HEAVY, OBJECTIVES, corrections=Corrections()) == plain
+    config = replace(plain.config, max_num_seqs=256)
+    slow = predict(LLAMA, H100, config, busy).tpot.mean * 1.3
+    seen = observe({"tpot": slow, "requests": 5000}, facts=LLAMA, gpu=H100, config=config, workload=busy)
+    known = Corrections().with_observation(seen)
+    found = recommend(LLAMA, [H100], HEAVY, OBJECTIVES, corrections=known)
+    assert found.cost.per_hour >= plain.cost.per_hour
+    pinned = Limits(tensor_parallel_size=1, pipeline_parallel_size=1)
+    before = recommend(LLAMA, [H100], HEAVY, OBJECTIVES, pinned)
+    after = recommend(LLAMA, [H100], HEAVY, OBJECTIVES, pinned, corrections=known)
+    assert after.load_line_rps < 0.95 * before.load_line_rps
+    assert after.predicted.tpot.at(95) <= 0.05 * 1.005
 
 
 def test_a_gpu_without_room_for_the_reserve_is_refused_not_crashed() -> None:
