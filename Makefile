@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 ENGINE ?= simulated
 DATA ?= ../shared/data
 PYTEST_WORKERS ?= 2
-RECOMMENDER_BENCHMARKS := recommender recommender_latency
+RECOMMENDER_BENCHMARKS := recommender recommender_latency kernels search recommend_command observation tasks request_logs llm_pilot aiconfigurator
 
 .PHONY: help
 help: ## Show the commands
