@@ -22,7 +22,7 @@ from plimsoll_recommender.search.candidates import (
     with_budget,
 )
 from plimsoll_recommender.search.outlook import least_cost
-from plimsoll_recommender.search.physics import floor_with_load
+from plimsoll_recommender.search.physics import floor_with_load, one_replica
 from plimsoll_recommender.search.settings import Place
 from plimsoll_recommender.search.shapes import shapes
 
@@ -71,13 +71,15 @@ def explore(ask: Ask, *, all_sized: bool = False) -> Explored:
 
     Args:
         ask: the question.
-        all_sized: whether also to size places that are only better in part (for a fleet of several kinds).
+        all_sized: whether to size every place of which one replica is not dearer than the best fleet of one kind: in a
+            fleet of several kinds each carries a part of the load.
     """
     found = Explored()
     waiting, found.looked = places(ask)
     serial = itertools.count()
     # (least cost, order of arrival, candidate): a candidate without a replica has only its floor.
-    heap = [(floor_with_load(ask, place), next(serial), Candidate(place)) for place in waiting]
+    floor = one_replica if all_sized else floor_with_load
+    heap = [(floor(ask, place), next(serial), Candidate(place)) for place in waiting]
     heapq.heapify(heap)
     while heap:
         least, _, candidate = heapq.heappop(heap)

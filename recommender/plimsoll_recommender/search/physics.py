@@ -28,6 +28,11 @@ MEAN_BELOW_PERCENTILE: Final = 80.0
 """From this percentile on a log-normal latency of any spread that occurs (sigma to 1.68) is above its mean."""
 
 
+def one_replica(ask: Ask, place: Place) -> float:
+    """What one replica costs: no fleet that has one is cheaper."""
+    return place.shape.gpus * ask.price(place.gpu)
+
+
 def floor_with_load(ask: Ask, place: Place) -> float:
     """What a fleet of a place costs at least, were every GPU to reach its datasheet's figures."""
     rate, running = _most(ask, place)

@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plimsoll_recommender import Limits, ModelFacts, Objectives, Recommendation, Workload, accelerator, recommend
+from plimsoll_recommender.search.ask import asked
+from plimsoll_recommender.search.candidates import fitted, token_budgets, with_budget
+from plimsoll_recommender.search.explore import places
 from plimsoll_recommender.search.mixing import Bounds, Column, cheapest_mix
 
 LLAMA = ModelFacts.load("meta-llama/Llama-3.1-8B-Instruct")
@@ -121,6 +124,28 @@ def test_one_kind_is_kept_where_a_mix_is_no_cheaper() -> None:
 def test_a_mix_is_never_costlier_than_one_kind(rate: float) -> None:
     alone = recommend(LLAMA, GPUS, Workload(1200, 250, requests_per_second=rate), OBJECTIVES)
     assert mix(rate, {}, kinds=3).cost.per_hour <= alone.cost.per_hour + 1e-6
+
+
+@pytest.mark.parametrize("rate", [18.0, 41.0, 67.0])
+def test_no_pair_of_kinds_is_cheaper_than_the_mix(rate: float) -> None:
+    limits = Limits(mix_accelerators=True, tensor_parallel_size=1, pipeline_parallel_size=1)
+    workload = Workload(1200, 250, requests_per_second=rate)
+    kinds = [accelerator(name) for name in ("H100", "A100", "L40S")]
+    found = recommend(LLAMA, kinds, workload, OBJECTIVES, limits)
+    ask = asked(LLAMA, kinds, workload, OBJECTIVES, limits, None)
+    ways = []
+    for place in places(ask)[0]:
+        tried = [with_budget(ask, fitted(ask, place), tokens) for tokens in token_budgets(ask)]
+        each = max(candidate.rate for candidate in tried if candidate.sized) * 0.8
+        ways.append((ask.price(place.gpu), each, range(math.ceil(rate / each) + 1)))
+    fleets = itertools.product(*(most for _, _, most in ways))
+    costs = [
+        math.fsum(price * count for (price, _, _), count in zip(ways, counts, strict=True))
+        for counts in fleets
+        if sum(count > 0 for count in counts) <= limits.max_kinds
+        and math.fsum(each * count for (_, each, _), count in zip(ways, counts, strict=True)) >= rate
+    ]
+    assert found.cost.per_hour == pytest.approx(min(costs), rel=0.02)
 
 
 def test_limits_that_no_mix_can_carry_are_said() -> None:
