@@ -13,6 +13,7 @@ from plimsoll_recommender.search.ask import Ask
 from plimsoll_recommender.search.candidates import Candidate, preference
 from plimsoll_recommender.search.explore import CENT
 from plimsoll_recommender.search.frontier import Seen
+from plimsoll_recommender.search.shapes import Shape
 
 MOST_ALTERNATIVES: Final = 10
 """Alternatives that are named: enough to see the neighbours, short enough to read."""
@@ -97,7 +98,16 @@ def against(candidate: Candidate, best: Candidate) -> str:
         return f"{carried}, same price with {candidate.gpus} GPUs instead of {best.gpus}"
     if candidate.form.order > best.form.order:
         return f"{carried}, same price: nothing is gained by changing the model's types"
-    return f"{carried}, same price with {gpu_count(candidate.shape.gpus)} per replica instead of {best.shape.gpus}"
+    if candidate.shape.gpus != best.shape.gpus:
+        return f"{carried}, same price with {gpu_count(candidate.shape.gpus)} per replica instead of {best.shape.gpus}"
+    return f"{carried}, same price and GPUs in {_divided(candidate.shape)}"
+
+
+def _divided(shape: Shape) -> str:
+    """What is worse about a shape than about another of as many GPUs."""
+    if shape.stages > 1:
+        return f"{shape.stages} stages, one after the other for every token"
+    return f"{shape.ranks} ranks" if shape.ranks > 1 else f"TP {shape.tensor}: more communication"
 
 
 def gpu_count(count: int) -> str:
@@ -143,7 +153,7 @@ def _pipeline(chosen: Chosen) -> FieldReason:
     rejected = tuple(f"{c.shape.stages} with TP {c.shape.tensor}: {against(c, best)}" for c in others[:3])
     stages = best.shape.stages
     if stages == 1:
-        because = "one stage: stages add hand-overs to every token, and here they carry no more for the price"
+        because = "one stage: stages lengthen every token, and no cheaper fleet has them"
     else:
         ledger = chosen.replica.ledger
         because = (

@@ -20,6 +20,9 @@ from plimsoll_recommender.search.settings import (
     with_sequences,
 )
 
+LITTLE_ROOM: Final = 1.1
+"""max_num_seqs over the number running up to which nothing is left for bursts but waiting."""
+
 LESS_UTILIZATION: Final = 0.05
 MORE_UTILIZATION: Final = 0.02
 """Neighbours of gpu_memory_utilization that are weighed: what people commonly try."""
@@ -43,8 +46,9 @@ def _sequences(ask: Ask, chosen: Chosen) -> FieldReason:
     replica, line, value = chosen.replica, chosen.candidate.busiest, chosen.candidate.config.max_num_seqs
     limit = violated(replica, replica.at(min(line.decoding * 1.05, replica.most_decoding)), ask.objectives)
     binding = f"{limit.upper()} objective" if limit else bound_of(replica, line, saturated=True)
+    room = ", the rest is room for bursts" if value > line.running * LITTLE_ROOM else ""
     because = (
-        f"{line.running:.3g} run at the load line ({binding} binds), the rest is room for bursts; the KV cache holds "
+        f"{line.running:.3g} run at the load line ({binding} binds){room}; the KV cache holds "
         f"{replica.slots_by_kv:.0f} requests of mean length"
     )
     rejected = tuple(_sequences_instead(ask, chosen, other) for other in (max(1, value // 2), value * 2))
@@ -178,7 +182,7 @@ def _kv_cache_dtype(ask: Ask, chosen: Chosen) -> FieldReason:
     if not others and best.gpu.flops_fp8 is not None and not ask.limits.allow_kv_cache_dtypes:
         tokens = _tokens_with(chosen, replace(best.config, kv_cache_dtype="fp8"))
         others["fp8"] = (
-            f"fp8: {tokens} tokens would fit instead of {_kv_tokens(chosen)}, but it rounds keys and values: allow it"
+            f"fp8: {tokens} tokens would fit instead of {_kv_tokens(chosen)}; it rounds keys and values: yours to allow"
         )
     elif (
         not others
