@@ -1,0 +1,1 @@
+"""What measured models teach about an unmeasured one: residuals of physics, their spread, and what to choose."""
