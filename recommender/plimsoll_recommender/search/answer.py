@@ -28,7 +28,7 @@ from plimsoll_recommender.search.reasons import PINNED, Chosen, alternative, alt
 from plimsoll_recommender.search.setting_reasons import setting_reasons
 from plimsoll_recommender.search.settings import anew, sequences_for, with_context, with_sequences
 
-BURST_ALLOWANCES: Final = (1.5, 2.0, 3.0)
+BURST_ALLOWANCES: Final = (1.5, 2.0, 3.0, 6.0, 12.0)
 """max_num_seqs over the mean running at the load line: a Poisson count of 30 stays below 1.5 times its mean; more where
 the load line would suffer."""
 

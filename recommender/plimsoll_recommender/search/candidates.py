@@ -10,7 +10,7 @@ from plimsoll_recommender.catalogue.accelerators import Accelerator
 from plimsoll_recommender.engine_config import ResolvedConfig
 from plimsoll_recommender.errors import RecommenderError
 from plimsoll_recommender.latency.distributions import quantile
-from plimsoll_recommender.latency.predict import load_line, open_times, violated
+from plimsoll_recommender.latency.predict import load_line, meets, open_times, violated
 from plimsoll_recommender.latency.replica import OperatingPoint, Replica
 from plimsoll_recommender.search.ask import Ask, Form
 from plimsoll_recommender.search.settings import Place, first_that_fits, roomiest, too_large
@@ -25,6 +25,12 @@ FIRST_BATCHED_TOKENS: Final = 8192
 
 ROUNDING: Final = 1e-9
 """A count of replicas is not raised for a load that exceeds it by this share: it is the arithmetic's own error."""
+
+LINE_ERROR: Final = 2e-3
+"""Relative error that a load line may have (its search ends at 1e-3)."""
+
+LINE_HALVINGS: Final = 24
+"""Of that error, where the number of replicas depends on it: to 1e-10, below `ROUNDING`."""
 
 COST_DIGITS: Final = 6
 """Costs are rounded to this many digits: a product of a price and a count shows no more than the price has."""
@@ -172,7 +178,7 @@ def with_budget(ask: Ask, candidate: Candidate, tokens: int) -> Candidate:
 
 def carrying(ask: Ask, place: Place, replica: Replica) -> Candidate:
     """A candidate with its load line, replicas and cost."""
-    line = load_line(replica, ask.objectives)
+    line = _line(ask, place, replica)
     bare = Candidate(place, replica)
     if line.rate <= 0:
         return replace(bare, refused=_missed(replica, ask.objectives))
@@ -180,6 +186,24 @@ def carrying(ask: Ask, place: Place, replica: Replica) -> Candidate:
     replicas, refused = _bounded(ask, place, wanted)
     cost = round(replicas * place.shape.gpus * ask.price(place.gpu), COST_DIGITS)
     return replace(bare, line=line, replicas=replicas, wanted=wanted, hourly_cost=cost, refused=refused)
+
+
+def _line(ask: Ask, place: Place, replica: Replica) -> OperatingPoint:
+    """The load line, to the last bits where a replica more or less hangs on them."""
+    line, ranks = load_line(replica, ask.objectives), place.shape.ranks
+    most = min(replica.most_decoding, line.decoding * (1 + LINE_ERROR))
+    if line.rate <= 0 or most <= line.decoding:
+        return line
+    beyond = replica.at(most)
+    if copies_for(ask, line.rate * ranks, line.running * ranks) == copies_for(
+        ask, beyond.rate * ranks, beyond.running * ranks
+    ):
+        return line
+    low, high = line.decoding, most
+    for _ in range(LINE_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if meets(replica, replica.at(middle), ask.objectives) else (low, middle)
+    return replica.at(low)
 
 
 def copies_for(ask: Ask, rate: float, running: float) -> int:
