@@ -1,10 +1,14 @@
 """LLM-Pilot's task (Lazuka et al., SC'24): the cheapest GPU profile and pods for an LLM that was never measured.
 
-Protocol, fixed before scoring: each of the ten LLMs is left out in turn. From the measurements of the other nine, their
-sizes and Plimsoll's step-time model, its median ITL and nTTFT are forecast on every profile on offer with a joint
-posterior. Recommended is the option of greatest expected value over scenarios drawn from it. Variances, spread and mean
-request lengths come from the nine only; seeds are fixed. Which parts an error may have was written down by people who
-had seen the whole table, so the figures say how well the method does here, not that it was blind.
+Protocol: each of the ten LLMs is left out in turn. From the measurements of the other nine, their sizes and Plimsoll's
+step-time model, its median ITL and nTTFT are forecast on every profile on offer with a joint posterior. Recommended is
+the option of greatest expected value over scenarios drawn from it. Variances, spread and mean request lengths come from
+the nine only; seeds are fixed.
+
+What is not blind: which parts an error may have, the memory that a sequence sets aside and the value that the choice
+maximises were settled with the whole table in view, over about fifteen variants compared by errors of the forecasts of
+all ten, and after seeing scores of earlier ones. Errors and scores here are therefore on the kind side. The headline is
+one rule of choice; the scores of the two others stand beside it.
 
 Controls: the scorer must give the seven published recommenders and the static policy their published scores exactly;
 and an LLM's recommendation must not change when its own measurements are shuffled.
@@ -12,6 +16,7 @@ and an LLM's recommendation must not change when its own measurements are shuffl
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Mapping
@@ -30,6 +35,7 @@ from bench.llm_pilot_parts.score import (
     published_choices,
     score,
     static_policy,
+    users_within,
 )
 from bench.llm_pilot_parts.transferred import Entry, Knowledge, entry_for
 
@@ -80,10 +86,15 @@ def _entry_figures(
     found = score(_choices(entries), recorded)
     cautious = score({llm: entry.cautious for llm, entry in entries.items()}, recorded)
     medians = {llm: entry.forecast.curves() for llm, entry in entries.items()}
-    detail = f"{_described(found)}; with a quantile chosen on the training LLMs {cautious.both:.2f}"
+    plain = score({llm: entry.forecast.choice(0.0, recorded.prices) for llm, entry in entries.items()}, recorded)
+    detail = (
+        f"{_described(found)}; by the other rules: quantile chosen on the training LLMs {cautious.both:.2f} "
+        f"({_described(cautious)}), medians {plain.both:.2f} ({_described(plain)})"
+    )
     return [
         Figure(f"S/O, {name}", found.both, "", bar, ">=", detail),
         *_errors(name, medians, recorded),
+        _users_error(name, medians, recorded),
     ]
 
 
@@ -93,6 +104,7 @@ def _published_figures(recorded: Recorded) -> list[Figure]:
         found = score(published_choices(method, recorded), recorded)
         figures.append(Figure(f"S/O, {method}", found.both, "", detail=_described(found)))
         figures += _errors(method, recorded.published[method], recorded)
+        figures.append(_users_error(method, recorded.published[method], recorded))
     static = score(static_policy(recorded), recorded)
     figures.append(Figure("S/O, static policy", static.both, "", detail=f"{_described(static)}; best in hindsight"))
     return figures
@@ -108,6 +120,20 @@ def _errors(name: str, predicted: Table, recorded: Recorded) -> list[Figure]:
         )
         for what, errors in zip(("ITL", "nTTFT"), percentage_errors(predicted, recorded.measured), strict=True)
     ]
+
+
+def _users_error(name: str, predicted: Table, recorded: Recorded) -> Figure:
+    """How often the users that a profile carries are forecast exactly; the score hangs on these numbers."""
+    pairs = [
+        (users_within(predicted[llm][profile]), users_within(curve))
+        for llm, curves in recorded.measured.items()
+        for profile, curve in curves.items()
+    ]
+    # A profile that carries no user counts as half a user: the logarithm needs something.
+    apart = [abs(math.log2(max(guess, 0.5) / max(true, 0.5))) for guess, true in pairs]
+    exact = sum(guess == true for guess, true in pairs) / len(pairs)
+    detail = f"of {len(pairs)} profiles of LLMs; {statistics.mean(apart):.2f} octaves off on average"
+    return Figure(f"users per pod exact, {name}", 100 * exact, "%", detail=detail)
 
 
 def _llm_figures(entries: Mapping[str, Entry], recorded: Recorded) -> list[Figure]:

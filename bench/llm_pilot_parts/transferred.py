@@ -45,7 +45,8 @@ NEUTRAL: Final[dict[Target, float]] = {"itl": 30.0, "nttft": 5.0}
 """Milliseconds expected without physics: the middle of the task's range."""
 
 _LOAD: Final = Smooth("users", OCTAVES)
-_KERNELS: Final = Same("kernels")
+_KERNELS: Final = Same("kernels", otherwise=0.5)
+"""Other implementations of the same engine err half alike."""
 _THIS_LLM: Final = (
     Term("this LLM", (Within(),), 0.05),
     Term("this LLM under load", (Within(), _LOAD), 0.03),
@@ -70,6 +71,7 @@ TERMS: Final[dict[Knowledge, tuple[Term, ...]]] = {
     "both": (
         *COMMON_TERMS,
         Term("memory and implementation", (_KERNELS, Smooth("fullness", 1.0), Smooth("prompts", 1.0)), 0.1),
+        Term("memory and flash attention", (Same("flash"), Smooth("fullness", 1.0), Smooth("prompts", 1.0)), 0.1),
     ),
 }
 """Parts of the error by what predictions rest on."""
