@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bench.figures import Context, Figure
 from bench.llm_pilot_parts.measurements import METHODS, Point, Recorded, Table, read
