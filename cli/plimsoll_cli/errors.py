@@ -8,8 +8,8 @@ class CommandError(Exception):
 
     Args:
         message: what is wrong and what to do.
-        exit_code: 1 the command ran and the answer is no; 2 the input is wrong; 3 it cannot be done: something needed is
-            missing or out of reach, or nothing fits.
+        exit_code: 1 the command ran and the answer is no; 2 the input is wrong; 3 it cannot be done: something
+            needed is missing or out of reach, or nothing fits.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
