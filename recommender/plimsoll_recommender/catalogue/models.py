@@ -8,13 +8,16 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from plimsoll_recommender.errors import RecommenderError, UnknownModelError
 from plimsoll_recommender.facts.from_config import facts_of
 from plimsoll_recommender.facts.model import ModelFacts
 from plimsoll_recommender.facts.quantization import QUANTIZATION_FILE, with_quantization
 from plimsoll_recommender.facts.safetensors import read_checkpoint, refuse_gguf
+
+LONGEST_SHOWN: Final = 120
+"""Characters of an unknown name that an error repeats: it must stay one line."""
 
 
 @cache
@@ -58,17 +61,27 @@ def load_model(model: str | Path) -> ModelFacts:
         raise UnknownModelError("model is empty: give a hub id such as Qwen/Qwen3-8B, a directory, or a config.json")
     name = text.removeprefix("hf://")
     key = _index().get(name.lower())
-    path = Path(text.removeprefix("file://")).expanduser()
-    if key is not None and not path.exists():
+    path = _existing(text.removeprefix("file://"))
+    if key is not None and path is None:
         facts = _catalogue_model(key)
         return replace(facts, name=name) if name.lower() != key.lower() and "/" in name else facts
-    if path.exists():
+    if path is not None:
         return _from_path(path)
     near = difflib.get_close_matches(name.lower(), _index(), n=3, cutoff=0.6)
     hint = f" (did you mean {', '.join(dict.fromkeys(_index()[match] for match in near))}?)" if near else ""
+    shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
     raise UnknownModelError(
-        f"model {text!r} is not in the catalogue and not a file{hint}: give its config.json or the directory it is in"
+        f"model {shown!r} is not in the catalogue and not a file{hint}: give its config.json or the directory it is in"
     )
+
+
+def _existing(text: str) -> Path | None:
+    """The file or folder of this name; None when there is none, or when nothing can have such a name."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long; a home of nobody; a zero byte
+        return None
 
 
 def _from_path(path: Path) -> ModelFacts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plimsoll_recommender import UnknownAcceleratorError, accelerator
+from plimsoll_recommender import ModelFacts, UnknownAcceleratorError, UnknownModelError, accelerator
 from plimsoll_recommender.catalogue.accelerators import catalogue
 
 NAMES = {
@@ -97,5 +97,13 @@ def test_unknown_names_are_refused_with_near_ones(name: str, near: str) -> None:
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(UnknownAcceleratorError) as refused:
         accelerator(name)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000, "~no-such-user/model", "a\0b"], ids=["long", "home", "zero byte"])
+def test_a_model_that_cannot_even_be_a_path_is_refused(name: str) -> None:
+    with pytest.raises(UnknownModelError) as refused:
+        ModelFacts.load(name)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 400
