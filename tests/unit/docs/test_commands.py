@@ -86,12 +86,14 @@ def why_not_click(words: list[str]) -> str | None:
             return f"`{parent.command_path}` has no command {words[0]}"
         command, words = found, words[1:]
     try:
-        command.make_context(command.name, list(words), parent=parent)
+        given = command.make_context(command.name, list(words), parent=parent).params
     except click.exceptions.Exit:
         return None
     except click.UsageError as error:
         # Files that a page names need not be here.
         return None if "does not exist" in error.message else error.format_message()
+    if command.name == "load" and not given["service"] and (given["shape"] is None) == (given["trace"] is None):
+        return "give either --shape or --trace"
     return None
 
 
@@ -147,6 +149,7 @@ def test_the_quickstart_has_commands() -> None:
         ("plimsoll recommend --model m --gpus L4", "No such option"),
         ("plimsoll status --output picture", "'picture' is not one of"),
         ("kubectl plimsoll explain", "Missing argument"),
+        ("plimsoll load --url http://127.0.0.1:8000 --rate 5", "give either --shape or --trace"),
         ("plimsoll sandbox exec -- kubectl plimsoll tops", "has no command tops"),
         ("kubectl apply -f examples/none.yaml", "no file examples/none.yaml"),
         ("make dem", "no target dem"),
