@@ -66,8 +66,9 @@ test-unit: setup ## Pure tests only
 	@$(BIN)/pytest -n $(PYTEST_WORKERS) tests/unit
 
 .PHONY: crds
-crds: setup ## Generate the CRD from the models
+crds: setup ## Generate the CRD and its reference page from the models
 	@$(BIN)/plimsoll crd --output crds/plimsoll.dev_llmservices.yaml
+	@$(BIN)/plimsoll reference
 
 .PHONY: monitoring
 monitoring: setup ## Generate the chart's dashboards and rules

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "load": ("plimsoll_cli.load.command:load", "Send traffic to a service and report what its users saw."),
     "sandbox": ("plimsoll_cli.sandbox.commands:sandbox", "A real control plane on this machine, without containers."),
     "crd": ("plimsoll_cli.crd:crd", "Print the LLMService custom resource definition."),
+    "reference": ("plimsoll_cli.reference:reference", "Write the reference page of the LLMService."),
     "monitoring": (
         "plimsoll_cli.monitoring.command:monitoring",
         "Write Grafana dashboards and Prometheus rules for a cluster without the chart.",

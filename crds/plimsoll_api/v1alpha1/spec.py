@@ -46,7 +46,7 @@ class TokenLengths(ApiModel):
 
 
 class Workload(ApiModel):
-    """The traffic you expect; replaced by what is observed once there is traffic."""
+    """The traffic you expect: the configuration is sized for it, and the detector weighs the lengths it observes."""
 
     input_tokens: TokenLengths = Field(
         default=TokenLengths(mean=1000, p95=3000), description="Prompt length of a request, in tokens."
@@ -296,7 +296,7 @@ class LLMServiceSpec(ApiModel):
     )
 
     model: Model = Field(description="The model to serve and where its weights are.")
-    workload: Workload = Field(default=Workload(), description="The traffic you expect; replaced by what is observed.")
+    workload: Workload = Field(default=Workload(), description="The traffic you expect, for which it is sized.")
     objectives: Objectives = Field(default=Objectives(), description="What users of the service should see.")
     accelerators: list[AcceleratorCandidate] = Field(
         default=[],

@@ -181,7 +181,7 @@ class CostStatus(ApiModel):
 
     per_hour: Decimal = Field(description="Of all replicas that exist, in the currency of hourlyCost.")
     per_million_output_tokens: Decimal | None = Field(
-        default=None, description="At the observed rate of output tokens."
+        default=None, description="At the rate of output tokens predicted at the load line."
     )
     gpus: int = Field(description="GPUs of all replicas that exist.")
 
