@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any, Final
 
 from plimsoll_recommender.errors import RecommenderError
@@ -31,7 +30,6 @@ DTYPES: Final = ("auto", "bfloat16", "float16", "half", "float32", "float")
 """Values of --dtype that are understood."""
 
 
-@lru_cache(maxsize=64)
 def version_of(text: str) -> tuple[int, int, int]:
     """(major, minor, patch) of a release such as `0.19.0`, `v0.32.0rc1` or `0.21`.
 
