@@ -31,8 +31,8 @@ serves it: within one replica, then about three (2.2 / 0.85 target utilisation),
 
 REAL_ENGINE_PHASES: Final = (Phase("calm", 20.0, 0.3), Phase("burst", 170.0, 1.0), Phase("calm again", 80.0, 0.15))
 """For the real engine on two cores: a second replica takes one to two minutes to start and takes half of the machine
-meanwhile, so that a load that one replica carries alone asks for the second and keeps it. What queues up is worked off in
-the last phase."""
+meanwhile, so that a load that one replica carries alone asks for the second and keeps it. What queues up is worked off
+in the last phase."""
 
 _WOBBLE_STEP_SECONDS: Final = 4.0
 """One published minute lasts this long in the demo: its 58 minutes pass in just under four."""
