@@ -43,6 +43,14 @@ _WRITABLE: Final = {
 }
 """Where vLLM and its libraries write, all below the one writable home."""
 
+_KEPT: Final = {
+    "HF_HOME": f"{CACHE_MOUNT}/huggingface",
+    "VLLM_CACHE_ROOT": f"{CACHE_MOUNT}/vllm",
+    "TRITON_CACHE_DIR": f"{CACHE_MOUNT}/triton",
+    "TORCHINDUCTOR_CACHE_DIR": f"{CACHE_MOUNT}/torchinductor",
+}
+"""What the next replica need not do again: downloading the weights, and compiling the model (half of a start)."""
+
 
 def pod_template(inputs: ServiceInputs) -> dict[str, Any]:
     """The pod template of a service, before `spec.podTemplate` is merged in."""
@@ -135,7 +143,8 @@ def _environment(inputs: ServiceInputs, source: ModelSource) -> list[dict[str, A
     plain = {
         "HOME": HOME,
         **_WRITABLE,
-        "HF_HOME": f"{CACHE_MOUNT}/huggingface" if inputs.spec.model.cache else f"{_CACHE}/huggingface",
+        "HF_HOME": f"{_CACHE}/huggingface",
+        **(_KEPT if inputs.spec.model.cache else {}),
         # Its default of 600 s would end a load that the startup probe still waits for.
         "VLLM_ENGINE_READY_TIMEOUT_S": str(startup),
         "VLLM_NO_USAGE_STATS": "1",

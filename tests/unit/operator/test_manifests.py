@@ -81,7 +81,7 @@ def test_an_image_volume(inputs: Any) -> None:
     assert {"name": "model", "image": image} in volumes
 
 
-def test_the_cache_claim_holds_the_hubs_files(inputs: Any) -> None:
+def test_the_cache_claim_holds_the_hubs_files_and_what_was_compiled(inputs: Any) -> None:
     spec = {"model": {"uri": "hf://org/name", "cache": {"size": "100Gi", "storageClassName": "fast"}}}
     claim = next(c for c in children_of(inputs(spec)) if c["kind"] == "PersistentVolumeClaim")
     assert claim["metadata"]["name"] == "chat-weights"
@@ -89,6 +89,7 @@ def test_the_cache_claim_holds_the_hubs_files(inputs: Any) -> None:
     assert claim["spec"]["storageClassName"] == "fast"
     env = {item["name"]: item.get("value") for item in engine(inputs, spec)["env"]}
     assert env["HF_HOME"] == "/models/cache/huggingface"
+    assert env["VLLM_CACHE_ROOT"] == "/models/cache/vllm"
 
 
 def test_credentials_only_by_reference(inputs: Any) -> None:
