@@ -65,7 +65,7 @@ def run(context: Context) -> list[Figure]:
             seconds = burst(plane, context.output / "fleet.yaml")
             before = writes(plane.audit_log)
             idle = QUICK_IDLE_S if context.quick else IDLE_S
-            time.sleep(idle)
+            stay_idle(process, idle, context.output / "operator.log")
             idle_writes = writes(plane.audit_log) - before
             memory = resident_mib(process.pid)
     ordered = sorted(seconds)
@@ -161,6 +161,20 @@ def service(number: int) -> Manifest:
     """One of the fleet's services."""
     spec = {"model": {"uri": f"hf://{MODELS[number % len(MODELS)]}"}, "workload": {"requestsPerSecond": 2}}
     return LLM_SERVICE.manifest(NAMESPACE, f"svc-{number:03d}", spec=spec)
+
+
+def stay_idle(process: subprocess.Popen[bytes], seconds: float, log: Path) -> None:
+    """Wait while the operator runs: one that has ended writes nothing either.
+
+    Raises:
+        RuntimeError: it ended.
+    """
+    try:
+        code = process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return
+    last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+    raise RuntimeError(f"the operator ended with {code} while idle (a busy machine costs it the Lease): {last}")
 
 
 def writes(audit_log: Path) -> int:
