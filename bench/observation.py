@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.figures import Context, Figure
+from bench.memory_parts.start_ups import engine_config
 from plimsoll_recommender import (
     Accelerator,
     Corrections,
@@ -65,18 +66,7 @@ def starts(data: Path) -> list[Start]:
 
 
 def _start(row: dict[str, str]) -> Start:
-    config = EngineConfig(
-        tensor_parallel_size=int(row["tp"]),
-        pipeline_parallel_size=int(row["pp"]),
-        gpu_memory_utilization=float(row["gpu_memory_utilization"]),
-        max_model_len=int(row["max_model_len"]),
-        dtype=row["dtype"],
-        quantization="fp8" if row["quantization"] == "fp8" else None,
-        kv_cache_dtype=row["kv_cache_dtype"],
-        max_num_batched_tokens=int(row["max_num_batched_tokens"]),
-        max_num_seqs=int(row["max_num_seqs"]),
-        engine_version=row["vllm_version"],
-    )
+    config = engine_config(row)
     total, share = float(row["gpu_total_gib"]), float(row["gpu_memory_utilization"])
     log = "\n".join(
         (

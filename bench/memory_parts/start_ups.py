@@ -57,8 +57,9 @@ def read_start_ups(data: Path) -> list[StartUp]:
         return [_start_up(row) for row in csv.DictReader(stream)]
 
 
-def _start_up(row: dict[str, str]) -> StartUp:
-    config = EngineConfig(
+def engine_config(row: dict[str, str]) -> EngineConfig:
+    """The engine's settings at a published start."""
+    return EngineConfig(
         tensor_parallel_size=int(row["tp"]),
         pipeline_parallel_size=int(row["pp"]),
         gpu_memory_utilization=float(row["gpu_memory_utilization"]),
@@ -71,9 +72,12 @@ def _start_up(row: dict[str, str]) -> StartUp:
         max_num_seqs=int(row["max_num_seqs"]),
         engine_version=row["vllm_version"],
     )
+
+
+def _start_up(row: dict[str, str]) -> StartUp:
     return StartUp(
         facts=ModelFacts.load(row["model"]),
-        config=config,
+        config=engine_config(row),
         total=float(row["gpu_total_gib"]),
         weights=float(row["weights_gib_per_gpu"]),
         activation=float(row["activation_peak_gib"]),

@@ -57,6 +57,12 @@ def _latency(metric: str, name: str) -> str:
     return f'max({metric}{{{SELECTED},{own.LABEL_LATENCY}="{name}"}})'
 
 
+def _load_line(span: int) -> Any:
+    """The load line as measured and as predicted."""
+    measured, predicted = Line(_one(own.LOAD_LINE), "measured"), Line(_one(own.PREDICTED_LOAD_LINE), "predicted")
+    return lines("Load line", "Requests per second of one replica.", "reqps", measured, predicted, span=span)
+
+
 def fleet() -> Any:
     """Every service at a glance."""
     attained = Line(f"sum({rules.JUDGED}) - sum({rules.MISSED})")
@@ -203,16 +209,7 @@ def decision() -> Any:
                 span=THIRD,
             )
         )
-        .with_panel(
-            lines(
-                "Load line",
-                "Requests per second of one replica.",
-                "reqps",
-                Line(_one(own.LOAD_LINE), "measured"),
-                Line(_one(own.PREDICTED_LOAD_LINE), "predicted"),
-                span=THIRD,
-            )
-        )
+        .with_panel(_load_line(THIRD))
         .with_panel(
             lines(
                 "Data",
@@ -268,15 +265,7 @@ def accuracy() -> Any:
         )
         .with_panel(beside("TTFT", "ttft"))
         .with_panel(beside("TPOT", "tpot"))
-        .with_panel(
-            lines(
-                "Load line",
-                "Requests per second of one replica.",
-                "reqps",
-                Line(_one(own.LOAD_LINE), "measured"),
-                Line(_one(own.PREDICTED_LOAD_LINE), "predicted"),
-            )
-        )
+        .with_panel(_load_line(HALF))
         .with_panel(
             lines("Error of the load line", "|predicted - measured| / measured.", "percentunit", Line(off, "error"))
         )

@@ -20,6 +20,7 @@ from typing import Final
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import go_build, pins, progress, release_archive
 from plimsoll_cli.sandbox.pins import BINARIES, Binary, Version
+from plimsoll_runtime.vllm_environment import cache_directory
 
 _VERSION_TIMEOUT_SECONDS: Final = 10.0
 
@@ -111,13 +112,6 @@ def cache_path(binary: Binary, environment: Mapping[str, str]) -> Path:
     """Where the cache keeps a program: keyed by version and everything that goes into its build."""
     folder = f"{binary.name}-{binary.module.version}-{go_build.build_key(binary)}"
     return cache_directory(environment) / "bin" / folder / binary.name
-
-
-def cache_directory(environment: Mapping[str, str]) -> Path:
-    """$PLIMSOLL_CACHE, else $XDG_CACHE_HOME/plimsoll, else ~/.cache/plimsoll."""
-    if chosen := environment.get("PLIMSOLL_CACHE"):
-        return Path(chosen)
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plimsoll"
 
 
 def module_directory(path: str, version: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Final
 from plimsoll_api.crd import to_yaml
 from plimsoll_cli.sandbox import binaries
 from plimsoll_cli.sandbox.pins import PROMETHEUS_OPERATOR
+from plimsoll_runtime.vllm_environment import cache_directory
 
 _POD_MONITOR_FILE: Final = "example/prometheus-operator-crd-full/monitoring.coreos.com_podmonitors.yaml"
 
@@ -25,7 +26,7 @@ def pod_monitor() -> str:
         CommandError: it is not cached, and Go is missing or the module cannot be fetched.
     """
     path, version = PROMETHEUS_OPERATOR
-    cached = binaries.cache_directory(os.environ) / "definitions" / version / Path(_POD_MONITOR_FILE).name
+    cached = cache_directory(os.environ) / "definitions" / version / Path(_POD_MONITOR_FILE).name
     if not cached.exists():
         source = binaries.module_directory(path, version) / _POD_MONITOR_FILE
         cached.parent.mkdir(parents=True, exist_ok=True)
