@@ -82,7 +82,7 @@ def _tiny_chat() -> Example:
     service = yaml.safe_load(_chat().text)
     spec = service["spec"]
     spec["model"] = {"uri": f"file://{model}", "servedName": "chat"}
-    # What the first replica compiles is kept beside the model: the second starts in half the time.
+    # What a replica compiles is kept beside the model, where the next one looks for it.
     kept = {"name": "VLLM_CACHE_ROOT", "value": str(model.parent / "compiled")}
     spec["podTemplate"] = {"spec": {"containers": [{"name": "engine", "env": [kept]}]}}
     spec["engine"] = {"maxModelLen": TINY_CONTEXT, "maxNumSeqs": TINY_SEQUENCES}

@@ -49,7 +49,7 @@ _KEPT: Final = {
     "TRITON_CACHE_DIR": f"{CACHE_MOUNT}/triton",
     "TORCHINDUCTOR_CACHE_DIR": f"{CACHE_MOUNT}/torchinductor",
 }
-"""What the next replica need not do again: downloading the weights, and compiling the model (half of a start)."""
+"""What the next replica can find again: downloaded weights, and what the engine compiled."""
 
 
 def pod_template(inputs: ServiceInputs) -> dict[str, Any]:
