@@ -8,11 +8,12 @@ from plimsoll_api import names
 from plimsoll_api.names import FieldManager
 from plimsoll_kube.client import KubeApi
 from plimsoll_kube.errors import Conflict, Invalid
-from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, Manifest, resource_of
+from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, POD, Manifest, resource_of
 from plimsoll_operator.conditions.reasons import Reason
 from plimsoll_operator.drift import differences
 from plimsoll_operator.errors import BlockedError, InvalidSpecError
 from plimsoll_operator.observe import ChildKey, Observed
+from plimsoll_operator.pods import PodView
 
 NAME_TAKEN_RETRY_S: Final = 60.0
 """Somebody has to remove the object in the way; its removal is no event of ours."""
@@ -80,6 +81,14 @@ class Actuator:
                 continue
             await self._api.delete(resource_of(child), metadata["namespace"], metadata["name"], uid=metadata.get("uid"))
             self._settled.pop(metadata.get("uid", ""), None)
+
+    async def replace(self, namespace: str, pod: PodView) -> bool:
+        """Delete a replica, so that its Deployment starts another; False when it was gone already.
+
+        It drains as any other that goes: what still streams may finish. An eviction would be refused by the disruption
+        budget, to which a wedged replica looks healthy.
+        """
+        return await self._api.delete(POD, namespace, pod.name, uid=pod.uid or None)
 
     async def _apply_child(self, child: Manifest, before: Manifest | None, replicas: int) -> Manifest:
         if child["kind"] == DEPLOYMENT.kind:

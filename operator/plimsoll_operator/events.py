@@ -15,6 +15,7 @@ import kopf
 from plimsoll_api import names
 from plimsoll_kube.credentials import read_credentials
 from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, POD, POD_MONITOR, Resource
+from plimsoll_operator import replacement
 from plimsoll_operator.event_source import Enqueue
 from plimsoll_operator.manifests.children import CHILD_RESOURCES
 from plimsoll_operator.reconciler import Key
@@ -95,7 +96,8 @@ def watcher_name(resource: Resource) -> str:
 
 
 class _Generations:
-    """Which specs of services were seen, so that writes of a status do not start a reconcile."""
+    """Which specs of services were seen, so that a write of a status starts no reconcile unless it names a replica to
+    replace."""
 
     def __init__(self) -> None:
         self._seen: dict[Key, tuple[Any, ...]] = {}
@@ -107,7 +109,8 @@ class _Generations:
         if kind == "DELETED":
             self._seen.pop(key, None)
             return True
-        now = (metadata.get("uid"), metadata.get("generation"), metadata.get("deletionTimestamp"))
+        stalled = replacement.named(service.get("status") or {})
+        now = (metadata.get("uid"), metadata.get("generation"), metadata.get("deletionTimestamp"), stalled)
         if kind is not None and self._seen.get(key) == now:
             return False
         self._seen[key] = now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from plimsoll_api import names
@@ -16,6 +17,8 @@ FAILED_WAITS: Final = frozenset(
 
 LOG_TAIL: Final = 300
 """Characters of a failed container's last words that a condition quotes."""
+
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class PodView:
     unschedulable: str = ""
     """The scheduler's message when it finds no node; else empty."""
     failure: Failure | None = None
+    uid: str = ""
+    created: datetime = _LONG_AGO
 
 
 def pod_view(pod: Manifest) -> PodView:
@@ -52,16 +57,20 @@ def pod_view(pod: Manifest) -> PodView:
     status = pod.get("status") or {}
     conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
     scheduled = conditions.get("PodScheduled") or {}
+    metadata = pod["metadata"]
+    created = metadata.get("creationTimestamp")
     unschedulable = ""
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         unschedulable = str(scheduled.get("message") or "no node has what the pod needs")
     ready = (conditions.get("Ready") or {}).get("status") == "True"
     return PodView(
-        name=pod["metadata"]["name"],
+        name=metadata["name"],
         ready=ready,
-        terminating="deletionTimestamp" in pod["metadata"],
+        terminating="deletionTimestamp" in metadata,
         unschedulable=unschedulable,
         failure=None if ready else _failure(status),
+        uid=metadata.get("uid", ""),
+        created=datetime.fromisoformat(created) if created else _LONG_AGO,
     )
 
 

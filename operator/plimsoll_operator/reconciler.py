@@ -14,6 +14,7 @@ from plimsoll_kube.client import KubeApi
 from plimsoll_kube.errors import NAMESPACE_TERMINATING, Forbidden
 from plimsoll_kube.events import EventRecorder
 from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, Manifest
+from plimsoll_operator import replacement
 from plimsoll_operator.actuate import Actuator
 from plimsoll_operator.conditions import Situation, evaluate, transitions
 from plimsoll_operator.errors import BlockedError, InvalidSpecError, ReconcileError
@@ -103,7 +104,8 @@ class Reconciler:
         observed = await observe(self._api, service, monitors=await self._monitoring.served())
         situation, spec, error = await self._act(observed)
         status = await self._report(observed, spec, situation)
-        requeue = _requeue(error, situation)
+        look_again = None if spec is None or spec.paused else await self._replace_stalled(observed)
+        requeue = _soonest(_requeue(error, situation), look_again)
         return Outcome(_result(error), requeue, situation.ready, situation.wanted, status, spec)
 
     async def _create_children(self, service: Manifest) -> bool:
@@ -173,6 +175,17 @@ class Reconciler:
         await self._actuator.prune(observed, children)
         return replace(situation, wanted=wanted, deployment=live[DEPLOYMENT.kind, inputs.engine_name])
 
+    async def _replace_stalled(self, observed: Observed) -> float | None:
+        """Replace a wedged replica if one is due; seconds after which one may be."""
+        plan = replacement.plan(replacement.named(observed.status), observed.pods, self._now())
+        if plan.pod is not None and await self._actuator.replace(observed.namespace, plan.pod):
+            text = (
+                f"{plan.pod.name} is replaced: {observed.status['diagnosis'].get('message') or 'its engine is stalled'}"
+            )
+            logger.warning("replica replaced", extra={"namespace": observed.namespace, "pod": plan.pod.name})
+            await self._recorder.post(observed.service, "Warning", "ReplicaReplaced", text)
+        return plan.look_again
+
     async def _inputs(
         self, observed: Observed, spec: LLMServiceSpec, recommendation: RecommendationStatus
     ) -> ServiceInputs:
@@ -225,6 +238,10 @@ def _result(error: ReconcileError | None) -> str:
     if error is None:
         return "reconciled"
     return "blocked" if isinstance(error, BlockedError) else "refused"
+
+
+def _soonest(*delays: float | None) -> float | None:
+    return min((delay for delay in delays if delay is not None), default=None)
 
 
 def _requeue(error: ReconcileError | None, situation: Situation) -> float | None:

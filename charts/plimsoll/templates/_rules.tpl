@@ -42,6 +42,7 @@
   verbs:
     - list # ready, pending and failed pods of a service, and why
     - watch # a pod that becomes ready, fails or cannot be scheduled starts a reconcile
+    - delete # replace a replica whose engine is stalled
 - apiGroups: [""]
   resources: [configmaps]
   verbs:

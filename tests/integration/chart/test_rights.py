@@ -27,7 +27,9 @@ from plimsoll_detector.service import Rules
 from plimsoll_kube.client import KubeClient
 from plimsoll_kube.events import EventRecorder
 from plimsoll_kube.kubelet_client import KubeletClient
-from plimsoll_kube.resources import LLM_SERVICE, Resource
+from plimsoll_kube.resources import LLM_SERVICE, POD, Resource
+from plimsoll_operator.actuate import Actuator
+from plimsoll_operator.pods import live_pods
 
 pytestmark = [
     pytest.mark.api_server,
@@ -150,7 +152,7 @@ def story(installed: Sandbox) -> Story:
 
 async def what_is_rare(sandbox: Sandbox) -> None:
     """The product's own code under its own accounts, where the occasion would take minutes: an event that was told by
-    a process that has ended, and a service that changed while its replicas were decided."""
+    a process that has ended, a replica that is stalled, and a service that changed while its replicas were decided."""
     for component in COMPONENTS:
         account = sandbox.plane.kubeconfig_for(NAMESPACE, f"{RELEASE}-{component}")
         async with await KubeClient.connect(account, user_agent="test") as api:
@@ -158,6 +160,9 @@ async def what_is_rare(sandbox: Sandbox) -> None:
             assert chat is not None
             for _ in range(2):
                 assert await EventRecorder(api, component).post(chat, "Normal", "Tested", "twice")
+            if component == "operator":
+                pods = live_pods((await api.list(POD, "default", label_selector=f"{names.SERVICE_LABEL}=chat")).items)
+                assert await Actuator(api).replace("default", pods[0])
             if component == "detector":
                 fleet = FleetApi(api, Rules(60.0, 15.0))
                 [known] = (await fleet.snapshot()).services

@@ -112,6 +112,10 @@ def test_only_a_new_spec_is_news() -> None:
     assert seen.news("MODIFIED", item(2, deletionTimestamp="now"))
     assert seen.news("DELETED", item(2))
     assert seen.news("ADDED", item(2))
+    stalled = {**item(2), "status": {"diagnosis": {"kind": "Stalled", "pods": ["a-1"]}}}
+    assert seen.news("MODIFIED", stalled), "a replica is to be replaced"
+    assert not seen.news("MODIFIED", stalled)
+    assert not seen.news("MODIFIED", {**stalled, "status": {**stalled["status"], "observed": {"running": "3"}}})
 
 
 class Scripted:
