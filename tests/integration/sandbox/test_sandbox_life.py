@@ -30,13 +30,19 @@ WITHOUT = "--without=operator,detector,node-agent"
 DEADLINE_SECONDS = 30.0
 POD_SECONDS = "3217"
 """How long the pod of a test sleeps: longer than any test, and a number to know it by."""
-MONITOR = """
+MONITORING = """
 apiVersion: monitoring.coreos.com/v1
 kind: PodMonitor
 metadata: {name: chat-engine, namespace: default}
 spec:
   selector: {matchLabels: {plimsoll.dev/service: chat}}
   podMetricsEndpoints: [{port: http, interval: 5s}]
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata: {name: own, namespace: default}
+spec:
+  groups: [{name: own, rules: [{record: "always:one", expr: vector(1)}]}]
 """
 
 
@@ -204,19 +210,23 @@ def test_a_crashed_component_is_started_again(cli: Cli) -> None:
     until(again)
 
 
-def test_prometheus_follows_pod_monitors(cli: Cli, tmp_path: Path) -> None:
-    """A PodMonitor that is created is scraped by; one that is deleted is not."""
+def test_prometheus_follows_pod_monitors_and_rules(cli: Cli, tmp_path: Path) -> None:
+    """It scrapes by a PodMonitor and evaluates a PrometheusRule that is created, and no longer when it is deleted."""
     cli("up", "--name", "monitored", WITHOUT)
-    url = cli.status("monitored")["prometheus"] + "/api/v1/status/config"
+    url = cli.status("monitored")["prometheus"] + "/api/v1"
 
-    def follows() -> bool:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return "podMonitor/default/chat-engine/0" in json.load(answer)["data"]["yaml"]
+    def asked(path: str) -> str:
+        with urllib.request.urlopen(f"{url}/{path}", timeout=5) as answer:
+            return str(answer.read())
 
-    manifest = tmp_path / "monitor.yaml"
-    manifest.write_text(MONITOR)
-    assert not follows()
+    def follows() -> tuple[bool, bool]:
+        return "podMonitor/default/chat-engine/0" in asked("status/config"), "always:one" in asked("rules")
+
+    manifest = tmp_path / "monitoring.yaml"
+    manifest.write_text(MONITORING)
+    until(lambda: "PlimsollStalled" in asked("rules"))
+    assert follows() == (False, False)
     cli("exec", "--name", "monitored", "--", "kubectl", "apply", "-f", str(manifest))
-    until(follows)
+    until(lambda: follows() == (True, True))
     cli("exec", "--name", "monitored", "--", "kubectl", "delete", "-f", str(manifest))
-    until(lambda: not follows())
+    until(lambda: follows() == (False, False))
