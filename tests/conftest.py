@@ -135,6 +135,7 @@ def real_engine(sandbox: Sandbox) -> RealEngine:
             "maxNumSeqs": 16,
             "extraArgs": ["--enforce-eager", "--max-num-queued-reqs=8"],
         },
+        "workload": {"inputTokens": {"mean": 200}, "outputTokens": {"mean": 40}, "requestsPerSecond": "1"},
         "objectives": {"ttft": "20s", "tpot": "2s"},
         "rollout": {"drainTimeout": "30s"},
         "scaling": {"mode": "Manual", "minReplicas": 0, "maxReplicas": 1},
