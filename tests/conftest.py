@@ -30,9 +30,12 @@ REAL_ENGINE_SECONDS = 480
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the real engine goes last, so that it starts while the rest runs; the contract's tests, which end it,
-    go after all others."""
-    items.sort(key=lambda item: (needs_real_engine(item), "contract" in item.path.parts))
+    """What needs the real engine goes after all else that uses the sandbox, so that it starts meanwhile; the contract's
+    tests, which end it, go last of these."""
+    early = [item for item in items if not needs_real_engine(item)]
+    late = sorted((item for item in items if needs_real_engine(item)), key=lambda item: "contract" in item.path.parts)
+    after = max((at for at, item in enumerate(early, start=1) if "e2e" in item.path.parts), default=0)
+    items[:] = [*early[:after], *late, *early[after:]]
 
 
 def needs_real_engine(item: pytest.Item) -> bool:

