@@ -103,11 +103,14 @@ class RealEngine:
     arguments: Sequence[str]
 
     def await_available(self) -> None:
-        """Wait until it serves."""
-        self.sandbox.kubectl(
+        """Wait until it serves; a failure shows the end of its log."""
+        waited = self.sandbox.kubectl.attempt(
             "wait", "-n", self.namespace, "--for=condition=Available", f"--timeout={REAL_ENGINE_SECONDS}s",
             f"llm/{self.name}", timeout=REAL_ENGINE_SECONDS + 30,
         )  # fmt: skip
+        if waited.returncode != 0:
+            log = ("logs", f"deployment/{self.name}-engine", "-n", self.namespace, "--tail=25")
+            pytest.fail(f"{waited.stderr}{self.sandbox.kubectl.attempt(*log).stdout}")
 
     def pod(self) -> dict[str, Any]:
         """Its only pod."""

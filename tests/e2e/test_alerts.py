@@ -177,7 +177,7 @@ def held_request(sandbox: Sandbox, namespace: str, name: str) -> Iterator[None]:
         url = f"http://{there}:{names.ENGINE_PORT}/v1/completions"
         request = urllib.request.Request(url, body, {"content-type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as answer:
+            with urllib.request.urlopen(request, timeout=2 * DEADLINE_SECONDS) as answer:
                 return int(answer.status)
         except (urllib.error.URLError, OSError):
             return 0

@@ -11,7 +11,6 @@ from plimsoll_cli.sandbox.certificates import KeyPair
 from plimsoll_cli.sandbox.control_plane import Layout
 from plimsoll_cli.sandbox.node.config import GPU, AgentConfig, ImageEntry, NodeConfig
 from plimsoll_cli.sandbox.options import NodeShape, SandboxOptions
-from plimsoll_kube.connection import SERVICE_ACCOUNT_DIRECTORY, SERVICE_ACCOUNT_VARIABLE
 from plimsoll_recommender.catalogue.accelerators import catalogue
 
 PODS_PER_NODE: Final = "110"
@@ -91,6 +90,9 @@ def product_images() -> tuple[ImageEntry, ...]:
 
     A process has no mount namespace, so it is told where its service account's token lies: the agent replaces the path.
     """
+    # The client takes half a second to import, which `plimsoll sandbox status` need not wait for.
+    from plimsoll_kube.connection import SERVICE_ACCOUNT_DIRECTORY, SERVICE_ACCOUNT_VARIABLE
+
     return tuple(
         ImageEntry(
             pattern=f"*{repository}[:@]*",

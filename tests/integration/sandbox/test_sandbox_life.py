@@ -88,6 +88,15 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
     command("down", "--all")
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """A command line with a sandbox `standing`, for tests that leave it as it is."""
+    command = Cli(tmp_path_factory.mktemp("standing"))
+    command("up", "--name", "standing", WITHOUT)
+    yield command
+    command("down", "--all")
+
+
 def until(happened: Callable[[], bool]) -> None:
     """Wait for something that another process does."""
     deadline = time.monotonic() + DEADLINE_SECONDS
@@ -196,24 +205,22 @@ def test_ctrl_c_while_starting_leaves_nothing(cli: Cli) -> None:
     until(lambda: processes_of(cli.folder("hasty")) == [])
 
 
-def test_a_crashed_component_is_started_again(cli: Cli) -> None:
+def test_a_crashed_component_is_started_again(standing: Cli) -> None:
     """As a kubelet would: with a pause, and counted."""
-    cli("up", "--name", "crash", WITHOUT)
-    before = next(c for c in cli.status("crash")["components"] if c["name"] == "kube-scheduler")
+    before = next(c for c in standing.status("standing")["components"] if c["name"] == "kube-scheduler")
     os.kill(before["pid"], signal.SIGKILL)
 
     def again() -> bool:
-        state = json.loads((cli.folder("crash") / "state.json").read_text())
+        state = json.loads((standing.folder("standing") / "state.json").read_text())
         now = next(c for c in state["components"] if c["name"] == "kube-scheduler")
         return bool(now["crashes"] == 1 and now["pid"] not in (None, before["pid"]))
 
     until(again)
 
 
-def test_prometheus_follows_pod_monitors_and_rules(cli: Cli, tmp_path: Path) -> None:
+def test_prometheus_follows_pod_monitors_and_rules(standing: Cli, tmp_path: Path) -> None:
     """It scrapes by a PodMonitor and evaluates a PrometheusRule that is created, and no longer when it is deleted."""
-    cli("up", "--name", "monitored", WITHOUT)
-    url = cli.status("monitored")["prometheus"] + "/api/v1"
+    url = standing.status("standing")["prometheus"] + "/api/v1"
 
     def asked(path: str) -> str:
         with urllib.request.urlopen(f"{url}/{path}", timeout=5) as answer:
@@ -226,7 +233,7 @@ def test_prometheus_follows_pod_monitors_and_rules(cli: Cli, tmp_path: Path) -> 
     manifest.write_text(MONITORING)
     until(lambda: "PlimsollStalled" in asked("rules"))
     assert follows() == (False, False)
-    cli("exec", "--name", "monitored", "--", "kubectl", "apply", "-f", str(manifest))
+    standing("exec", "--name", "standing", "--", "kubectl", "apply", "-f", str(manifest))
     until(lambda: follows() == (True, True))
-    cli("exec", "--name", "monitored", "--", "kubectl", "delete", "-f", str(manifest))
+    standing("exec", "--name", "standing", "--", "kubectl", "delete", "-f", str(manifest))
     until(lambda: follows() == (False, False))
