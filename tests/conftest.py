@@ -8,6 +8,9 @@ and each test that uses `sandbox` with `xdist_group("sandbox")`, so that one wor
 from __future__ import annotations
 
 import json
+import time
+import urllib.parse
+import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ import pytest
 import yaml
 
 from plimsoll_api import names
+from plimsoll_api.service_series import WANTED_REPLICAS
 from plimsoll_cli.sandbox import definitions
 from plimsoll_cli.sandbox.control_plane import ControlPlane
 from plimsoll_cli.sandbox.kubectl import Kubectl
@@ -27,6 +31,10 @@ from plimsoll_runtime import tiny_model, vllm_environment
 
 REAL_ENGINE_SECONDS = 480
 """vLLM imports torch and makes its kernels ready: 25 to 100 s on two idle cores, much more on busy ones."""
+
+
+SAMPLE_SECONDS = 30.0
+"""A scrape a second, on a machine that may be thirty times too slow."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,9 +53,10 @@ def needs_real_engine(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """etcd and kube-apiserver, RBAC on, with the definitions of LLMService and PodMonitor."""
+    """etcd and kube-apiserver, RBAC on, with the definitions of LLMService, PodMonitor and PrometheusRule."""
     with ControlPlane.start(tmp_path_factory.mktemp("control-plane")) as plane:
-        plane.kubectl.install_definitions(f"{definitions.llm_service()}\n---\n{definitions.pod_monitor()}")
+        known = (definitions.llm_service(), definitions.pod_monitor(), definitions.prometheus_rule())
+        plane.kubectl.install_definitions("\n---\n".join(known))
         yield plane
 
 
@@ -84,6 +93,18 @@ def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     )
     with Sandbox.start(options) as running:
         yield running
+
+
+def await_sample(sandbox: Sandbox, promql: str) -> None:
+    """Wait until the sandbox's Prometheus answers a query with something."""
+    url = f"{sandbox.prometheus_url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
+    deadline = time.monotonic() + SAMPLE_SECONDS
+    while True:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            if json.load(answer)["data"]["result"]:
+                return
+        assert time.monotonic() < deadline, f"no sample of {promql} in {SAMPLE_SECONDS:g} s"
+        time.sleep(0.1)
 
 
 @dataclass(frozen=True)
@@ -164,5 +185,7 @@ def real_engine(sandbox: Sandbox) -> RealEngine:
         "wait", f"--for=jsonpath={{.spec.template.spec.containers[0].args[{at}]}}=--served-model-name",
         f"deployment/{name}-engine", "-n", namespace, "--timeout=30s",
     )  # fmt: skip
+    # Only once Prometheus has seen none, the first replica is a decision that a dashboard can show.
+    await_sample(sandbox, f'{WANTED_REPLICAS}{{{names.SERIES_NAMESPACE}="{namespace}"}} == 0')
     kubectl("scale", f"llm/{name}", "-n", namespace, "--replicas=1")
     return RealEngine(sandbox, namespace, name, tuple(arguments))

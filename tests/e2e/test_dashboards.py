@@ -49,7 +49,7 @@ class Watched:
             ("$namespace", namespace or self.namespace),
             ("$llmservice", self.name),
             ("$__rate_interval", "30s"),
-            ("$__interval", "10m"),
+            ("$__interval", "1h"),
         ):
             expression = expression.replace(variable, value)
         url = f"{self.prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
