@@ -48,7 +48,7 @@ class SandboxOptions:
         name: tells sandboxes on one machine apart.
         nodes: its machines.
         engine: what a pod that asks for vLLM gets: the simulated engine, or the real one's CPU build.
-        cpu_image: whether a pod that asks for vLLM's CPU image gets the real CPU build, beside whatever `engine` is.
+        cpu_image: whether the image localhost/vllm-cpu is the real engine's CPU build, whatever `engine` is.
         scrape_interval: seconds between two scrapes of a serving pod.
         detector_interval: seconds between two decisions.
         without: components of `OPTIONAL_COMPONENTS` that are not started.
