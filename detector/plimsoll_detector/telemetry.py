@@ -24,28 +24,28 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.leader = self._gauge("plimsoll_detector_leader", "1 while this process decides, 0 while it stands by.")
-        self.services = self._gauge("plimsoll_detector_services", "LLMServices seen at the last tick.")
-        self.tick_seconds = self._histogram("plimsoll_detector_tick_seconds", "Duration of a tick.")
+        self.leader = self._gauge(series.DETECTOR_LEADER, "1 while this process decides, 0 while it stands by.")
+        self.services = self._gauge(series.DETECTOR_SERVICES, "LLMServices seen at the last tick.")
+        self.tick_seconds = self._histogram(series.DETECTOR_TICK_SECONDS, "Duration of a tick.")
         self.late_ticks = self._counter(
-            "plimsoll_detector_late_ticks", "Ticks that began late because the one before took too long."
+            series.DETECTOR_LATE_TICKS, "Ticks that began late because the one before took too long."
         )
-        self.failed_ticks = self._counter("plimsoll_detector_failed_ticks", "Ticks that ended in an error.")
+        self.failed_ticks = self._counter(series.DETECTOR_FAILED_TICKS, "Ticks that ended in an error.")
         self.failed_services = self._counter(
-            "plimsoll_detector_failed_services", "Services that could not be judged or written in a tick."
+            series.DETECTOR_FAILED_SERVICES, "Services that could not be judged or written in a tick."
         )
         self.query_seconds = self._histogram(
-            "plimsoll_detector_prometheus_query_seconds", "Duration of a query to Prometheus.", "signal"
+            series.DETECTOR_QUERY_SECONDS, "Duration of a query to Prometheus.", "signal"
         )
         self.query_failures = self._counter(
-            "plimsoll_detector_prometheus_query_failures", "Queries to Prometheus without an answer.", "signal"
+            series.DETECTOR_QUERY_FAILURES, "Queries to Prometheus without an answer.", "signal"
         )
         self.api_seconds = self._histogram(
-            "plimsoll_detector_api_request_seconds", "Duration of a request to the API server.", "verb", "code"
+            series.DETECTOR_API_SECONDS, "Duration of a request to the API server.", "verb", "code"
         )
-        self.scale_writes = self._counter("plimsoll_detector_scale_writes", "Changes of replicas written.", "direction")
-        self.status_writes = self._counter("plimsoll_detector_status_writes", "Status writes.")
-        self.decisions = self._counter("plimsoll_detector_decisions", "Decisions made.", "reason")
+        self.scale_writes = self._counter(series.DETECTOR_SCALE_WRITES, "Changes of replicas written.", "direction")
+        self.status_writes = self._counter(series.DETECTOR_STATUS_WRITES, "Status writes.")
+        self.decisions = self._counter(series.DETECTOR_DECISIONS, "Decisions made.", "reason")
         self.diagnosis = self._gauge(
             series.DIAGNOSIS, "1 for the diagnosis in force, 0 for the others.", *_SERVICE, series.LABEL_DIAGNOSIS
         )

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from plimsoll_api import service_series as series
 from plimsoll_operator.reconciler import Key
 from plimsoll_operator.service_metrics import ServiceMetrics
 from plimsoll_operator.workqueue import WorkQueue
@@ -38,22 +39,24 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
-        self.reconciles = Counter("plimsoll_reconcile", "Reconciles by how they ended.", ["result"], registry=registry)
+        self.reconciles = Counter(
+            series.OPERATOR_RECONCILES, "Reconciles by how they ended.", ["result"], registry=registry
+        )
         self.reconcile_seconds = Histogram(
-            "plimsoll_reconcile_seconds", "Duration of a reconcile.", buckets=_RECONCILE_BUCKETS, registry=registry
+            series.OPERATOR_RECONCILE_SECONDS, "Duration of a reconcile.", buckets=_RECONCILE_BUCKETS, registry=registry
         )
         self.requests = Counter(
-            "plimsoll_api_requests",
+            series.OPERATOR_API_REQUESTS,
             "Requests to the API server; code 0 is no answer.",
             ["verb", "code"],
             registry=registry,
         )
         self.request_seconds = Histogram(
-            "plimsoll_api_request_seconds", "Duration of a request to the API server.", ["verb"], registry=registry
+            series.OPERATOR_API_SECONDS, "Duration of a request to the API server.", ["verb"], registry=registry
         )
-        self.leader = Gauge("plimsoll_leader", "1 while this process leads.", registry=registry)
+        self.leader = Gauge(series.OPERATOR_LEADER, "1 while this process leads.", registry=registry)
         self.queue_seconds = Histogram(
-            "plimsoll_workqueue_wait_seconds",
+            series.OPERATOR_QUEUE_WAIT_SECONDS,
             "How long a key that was due waited for a worker.",
             buckets=_RECONCILE_BUCKETS,
             registry=registry,
@@ -81,15 +84,15 @@ class _Readings(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every reading."""
         queue, pulse = self._queue, self._pulse
-        yield GaugeMetricFamily("plimsoll_workqueue_depth", "Keys that wait for a worker.", len(queue))
-        yield GaugeMetricFamily("plimsoll_workqueue_working", "Keys being worked on.", queue.working)
+        yield GaugeMetricFamily(series.OPERATOR_QUEUE_DEPTH, "Keys that wait for a worker.", len(queue))
+        yield GaugeMetricFamily(series.OPERATOR_QUEUE_WORKING, "Keys being worked on.", queue.working)
         oldest = "How long the oldest key that is due has waited."
-        yield GaugeMetricFamily("plimsoll_workqueue_oldest_seconds", oldest, queue.oldest_age())
-        yield CounterMetricFamily("plimsoll_workqueue_adds", "Keys added.", queue.counts.adds)
+        yield GaugeMetricFamily(series.OPERATOR_QUEUE_OLDEST_SECONDS, oldest, queue.oldest_age())
+        yield CounterMetricFamily(series.OPERATOR_QUEUE_ADDS, "Keys added.", queue.counts.adds)
         yield CounterMetricFamily(
-            "plimsoll_workqueue_retries", "Keys added again after a failure.", queue.counts.retries
+            series.OPERATOR_QUEUE_RETRIES, "Keys added again after a failure.", queue.counts.retries
         )
         lag = "How late the event loop last woke a timer."
-        yield GaugeMetricFamily("plimsoll_event_loop_lag_seconds", lag, pulse.loop_lag)
+        yield GaugeMetricFamily(series.OPERATOR_LOOP_LAG_SECONDS, lag, pulse.loop_lag)
         resync = "When every service was last listed."
-        yield GaugeMetricFamily("plimsoll_last_resync_timestamp_seconds", resync, pulse.resynced_at)
+        yield GaugeMetricFamily(series.OPERATOR_LAST_RESYNC, resync, pulse.resynced_at)

@@ -1,27 +1,29 @@
-"""The real vLLM CPU server and the simulated engine, side by side, serving the same tiny model."""
+"""The real vLLM CPU server and the simulated engine, side by side, serving the same tiny model.
+
+The real one is a pod of the sandbox, shared with the end-to-end tests; the simulated one is a process of its own with
+the same arguments.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from plimsoll_runtime import launch, tiny_model, vllm_environment
+from plimsoll_api import names
+from plimsoll_runtime import launch
 
 ADDRESS = "127.0.0.1"
-START_SECONDS = 480
-"""The real one imports torch and compiles kernels: 25 to 100 s on two idle cores, much more on busy ones."""
-
-FLAGS = ("--served-model-name", "tiny", "alias", "--max-model-len", "1024", "--max-num-seqs", "16")
-FLAGS += ("--shutdown-timeout", "30", "--max-num-queued-reqs", "8")
+START_SECONDS = 60
 
 
 @dataclass
@@ -42,6 +44,51 @@ class Server:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-25:])
 
 
+@dataclass(frozen=True)
+class Container:
+    """The process of a pod's engine, with what a test wants of `subprocess.Popen`.
+
+    Args:
+        engine: the service (`RealEngine` of tests/conftest.py).
+        address: of its pod.
+        pid: of its first process.
+    """
+
+    engine: Any
+    address: str
+    pid: int
+
+    def send_signal(self, number: int) -> None:
+        """Signal the first process, as a kubelet does."""
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end and return its exit code; the pod, which would start it again, goes."""
+        deadline = time.monotonic() + timeout
+        while (code := self._exit_code()) is None:
+            assert time.monotonic() < deadline, f"the engine did not end within {timeout:g} s"
+            time.sleep(0.1)
+        self.engine.delete()
+        return code
+
+    def _exit_code(self) -> int | None:
+        [status] = self.engine.pod()["status"]["containerStatuses"]
+        states = [status.get(name, {}).get("terminated") for name in ("state", "lastState")]
+        return next((int(ended["exitCode"]) for ended in states if ended), None)
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A serving pod."""
+
+    process: Container
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://{self.process.address}:{names.ENGINE_PORT}"
+
+
 def free_port() -> int:
     """A port that nothing listens on now."""
     with socket.socket() as probe:
@@ -49,29 +96,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(command: list[str], environment: dict[str, str], port: int, log: Path) -> Server:
-    """Start a process and wait until it listens."""
+def start(command: list[str], port: int, log: Path) -> Server:
+    """Start a process and wait until it serves."""
     with log.open("wb") as file:
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     server = Server(process, port, log)
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex((ADDRESS, port)) == 0 and _healthy(server):
                 return server
-        time.sleep(0.2)
+        time.sleep(0.05)
     stop(server)
     raise AssertionError(f"did not start within {START_SECONDS} s, exit code {process.returncode}:\n{server.log_end()}")
 
 
 def _healthy(server: Server) -> bool:
-    with socket.create_connection((ADDRESS, server.port), timeout=5) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: e\r\nConnection: close\r\n\r\n")
-        return re.match(rb"HTTP/1\.1 200", connection.recv(100)) is not None
+    with urllib.request.urlopen(f"{server.url}/health", timeout=5) as answer:
+        return bool(answer.status == 200)
 
 
 def stop(server: Server) -> None:
-    """End a process. SIGTERM first: processes of vLLM's outlive one that is killed."""
+    """End a process."""
     if server.process.poll() is None:
         server.process.terminate()
         try:
@@ -81,35 +127,40 @@ def stop(server: Server) -> None:
             server.process.wait()
 
 
-@pytest.fixture(scope="session")
-def tiny() -> tuple[vllm_environment.VllmEnvironment, Path]:
-    """vLLM's environment and the tiny model."""
-    environment = vllm_environment.ensure()
-    return environment, tiny_model.ensure(environment)
+def process_of(address: str) -> int:
+    """The launcher of the engine at a pod's address, by its command line and the address it was told to bind."""
+    told = f"PLIMSOLL_BIND_ADDRESS={address}".encode()
+
+    def has(path: Path, wanted: Callable[[list[bytes]], bool]) -> bool:
+        try:
+            return wanted(path.read_bytes().split(b"\0"))
+        except OSError:  # ended meanwhile
+            return False
+
+    [found] = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit()
+        and has(entry / "cmdline", lambda words: launch.__file__.encode() in words)
+        and has(entry / "environ", lambda variables: told in variables)
+    ]
+    return found
 
 
 @pytest.fixture(scope="session")
-def real(
-    tiny: tuple[vllm_environment.VllmEnvironment, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """vLLM itself, niced so that it does not starve what else runs."""
-    environment, model = tiny
+def real(real_engine: Any) -> Pod:
+    """vLLM itself, in a pod of its own."""
+    real_engine.await_available()
+    address = real_engine.pod()["status"]["podIP"]
+    return Pod(Container(real_engine, address, process_of(address)))
+
+
+@pytest.fixture(scope="session")
+def simulated(real_engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The simulated engine with the same arguments, elsewhere."""
     port = free_port()
-    command = [*("nice", "-n", "10", str(environment.python), launch.__file__, "serve", str(model), *FLAGS)]
-    command += ["--host", ADDRESS, "--port", str(port), "--enforce-eager"]
-    server = start(command, environment.variables(os.environ), port, tmp_path_factory.mktemp("vllm") / "vllm.log")
-    yield server
-    stop(server)
-
-
-@pytest.fixture(scope="session")
-def simulated(
-    tiny: tuple[vllm_environment.VllmEnvironment, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """The simulated engine with the same flags."""
-    port = free_port()
-    command = [sys.executable, "-m", "plimsoll_runtime.engine", str(tiny[1]), *FLAGS]
+    command = [sys.executable, "-m", "plimsoll_runtime.engine", *real_engine.arguments]
     command += ["--host", ADDRESS, "--port", str(port), "--gpu", "NVIDIA-L4"]
-    server = start(command, dict(os.environ), port, tmp_path_factory.mktemp("engine") / "engine.log")
+    server = start(command, port, tmp_path_factory.mktemp("engine") / "engine.log")
     yield server
     stop(server)

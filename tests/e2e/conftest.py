@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import yaml
 
+from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox.sandbox import Sandbox
+from plimsoll_runtime import vllm_environment
 
 SERVE_TIMEOUT = "90s"
 
 Apply = Callable[..., str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def early_real_engine(request: pytest.FixtureRequest) -> None:
+    """Have the real engine start while other tests run, where one of them will want it.
+
+    What goes wrong with it is the failure of those that want it, not of the others.
+    """
+    if any("real_engine" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        with suppress(CommandError, vllm_environment.VllmUnavailableError):
+            request.getfixturevalue("real_engine")
 
 
 @pytest.fixture
@@ -22,9 +36,8 @@ def sandbox_namespace(sandbox: Sandbox) -> Iterator[str]:
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     sandbox.kubectl("create", "namespace", name)
     yield name
-    # The namespace itself goes in the background: its controller waits long for pods that are gone already.
-    sandbox.kubectl("delete", "llm", "--all", "-n", name, "--timeout=60s", timeout=90.0)
-    sandbox.kubectl("wait", "pod", "--all", "--for=delete", "-n", name, "--timeout=90s", timeout=120.0)
+    # Pods go in the background: each drains for ten seconds and more, and there are GPUs for the next test's.
+    sandbox.kubectl("delete", "llm", "--all", "-n", name)
     sandbox.kubectl("delete", "namespace", name, "--wait=false")
 
 
@@ -44,12 +57,22 @@ def service(name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def apply_service(sandbox: Sandbox, sandbox_namespace: str) -> Apply:
+def declare_service(sandbox: Sandbox, sandbox_namespace: str) -> Callable[..., None]:
+    """Apply an LLMService and wait for nothing."""
+
+    def declare(name: str, **spec: Any) -> None:
+        manifest = yaml.safe_dump(service(name, spec))
+        sandbox.kubectl("apply", "-n", sandbox_namespace, "-f", "-", stdin=manifest)
+
+    return declare
+
+
+@pytest.fixture
+def apply_service(sandbox: Sandbox, sandbox_namespace: str, declare_service: Callable[..., None]) -> Apply:
     """Apply an LLMService and wait until it serves; returns the address of its Service."""
 
     def apply(name: str, **spec: Any) -> str:
-        manifest = yaml.safe_dump(service(name, spec))
-        sandbox.kubectl("apply", "-n", sandbox_namespace, "-f", "-", stdin=manifest)
+        declare_service(name, **spec)
         sandbox.kubectl(
             "wait",
             "-n",

@@ -43,7 +43,7 @@ def pods(sandbox: Sandbox, namespace: str, name: str) -> list[dict[str, Any]]:
 
 
 def test_from_apply_to_an_answer(sandbox: Sandbox, sandbox_namespace: str, apply_service: Apply) -> None:
-    """`model.uri` alone is a complete service: it is sized, started, reachable, and says what it did."""
+    """`model.uri` alone is a complete service: sized, started, reachable; says what it did, and leaves nothing."""
     url = apply_service("minimal", model={"uri": "hf://meta-llama/Llama-3.1-8B-Instruct"})
     answer = complete(url, "minimal")
     assert answer["usage"]["completion_tokens"] == 8
@@ -52,6 +52,11 @@ def test_from_apply_to_an_answer(sandbox: Sandbox, sandbox_namespace: str, apply
     assert "NVIDIA-H100-80GB-HBM3" in table
     status = sandbox.kubectl.json("get", "llm", "minimal", "-n", sandbox_namespace)["status"]
     assert {reason["field"] for reason in status["recommendation"]["reasons"]} >= {"tensorParallelSize", "maxNumSeqs"}
+    sandbox.kubectl("delete", "llm", "minimal", "-n", sandbox_namespace)
+    sandbox.kubectl("wait", "pod", "--all", "--for=delete", "-n", sandbox_namespace, "--timeout=90s", timeout=120.0)
+    owned = "deployments,services,poddisruptionbudgets,networkpolicies,podmonitors"
+    left = sandbox.kubectl.json("get", owned, "-n", sandbox_namespace, "-l", f"{names.SERVICE_LABEL}=minimal")
+    assert left["items"] == []
 
 
 def test_kubectl_logs_and_delete_pod(sandbox: Sandbox, sandbox_namespace: str, apply_service: Apply) -> None:

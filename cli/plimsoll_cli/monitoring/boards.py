@@ -10,6 +10,7 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from plimsoll_api import series as engine
 from plimsoll_api import service_series as own
+from plimsoll_api.names import SERIES_NAMESPACE, SERIES_POD, SERIES_SERVICE
 from plimsoll_cli.monitoring import rules
 from plimsoll_cli.monitoring.panels import (
     DATASOURCE,
@@ -20,6 +21,7 @@ from plimsoll_cli.monitoring.panels import (
     WIDE,
     Line,
     board,
+    by,
     figure,
     latencies,
     lines,
@@ -27,7 +29,8 @@ from plimsoll_cli.monitoring.panels import (
     states,
 )
 
-NAME: Final = "{{namespace}}/{{llmservice}}"
+NAME: Final = f"{by(SERIES_NAMESPACE)}/{by(SERIES_SERVICE)}"
+CONDITION: Final = f"{own.LABEL_CONDITION}, {own.LABEL_STATUS}, {own.LABEL_REASON}"
 
 
 def _all(metric: str) -> str:
@@ -110,7 +113,7 @@ def fleet() -> Any:
             rows(
                 "Conditions",
                 "What every service says of itself now.",
-                Line(f"max by ({rules.SERVICE}, type, status, reason) ({own.CONDITION})"),
+                Line(f"max by ({rules.SERVICE}, {CONDITION}) ({own.CONDITION})"),
             )
         )
     )
@@ -121,7 +124,9 @@ def service() -> Any:
     burning = Line(_recorded(rules.burn("1h")))
     per_minute = Line(f"{_one(own.ARRIVALS)} * 60", "arrive")
     finished = f"rate({engine.REQUEST_SUCCESS}{{{SELECTED}}}[$__rate_interval])"
-    ended = Line(f"sum by ({engine.LABEL_FINISHED_REASON}) ({finished}) * 60", "end: {{finished_reason}}")
+    ended = Line(
+        f"sum by ({engine.LABEL_FINISHED_REASON}) ({finished}) * 60", f"end: {by(engine.LABEL_FINISHED_REASON)}"
+    )
     return (
         board("plimsoll-service", "Plimsoll / Service", "What users see and what the engines do.", service=True)
         .with_panel(figure("Attainment", "Of every objective, at least.", "percentunit", Line(_one(own.ATTAINMENT))))
@@ -130,10 +135,10 @@ def service() -> Any:
         .with_panel(figure("TPOT", "At the percentile.", "s", Line(_latency(own.LATENCY_SECONDS, "tpot"))))
         .with_panel(figure("Requests", "Per second.", "reqps", Line(_one(own.ARRIVALS))))
         .with_panel(figure("Cost per hour", "Of the pods that exist.", "short", Line(_one(own.COST_PER_HOUR))))
-        .with_panel(latencies("TTFT", "From arrival to the first token.", engine.bucket(engine.TIME_TO_FIRST_TOKEN)))
-        .with_panel(latencies("TPOT", "Mean of each request.", engine.bucket(engine.TIME_PER_OUTPUT_TOKEN)))
-        .with_panel(latencies("Inter-token latency", "Every token.", engine.bucket(engine.INTER_TOKEN_LATENCY)))
-        .with_panel(latencies("Whole response", "From arrival to the last token.", engine.bucket(engine.E2E_LATENCY)))
+        .with_panel(latencies("TTFT", "From arrival to the first token.", rules.observed(engine.TIME_TO_FIRST_TOKEN)))
+        .with_panel(latencies("TPOT", "Mean of each request.", rules.observed(engine.TIME_PER_OUTPUT_TOKEN)))
+        .with_panel(latencies("Inter-token latency", "Every token.", rules.observed(engine.INTER_TOKEN_LATENCY)))
+        .with_panel(latencies("Whole response", "From arrival to the last token.", rules.observed(engine.E2E_LATENCY)))
         .with_panel(lines("Requests per minute", "Arriving, and ended by reason.", "short", per_minute, ended))
         .with_panel(
             lines(
@@ -149,7 +154,7 @@ def service() -> Any:
                 "KV cache",
                 "Share of blocks in use, per replica.",
                 "percentunit",
-                Line(f"{engine.KV_CACHE_USAGE}{{{SELECTED}}}", "{{pod}}"),
+                Line(f"{engine.KV_CACHE_USAGE}{{{SELECTED}}}", by(SERIES_POD)),
             )
         )
         .with_panel(
@@ -197,7 +202,7 @@ def decision() -> Any:
             states(
                 "Diagnosis",
                 "What the detector says is happening.",
-                Line(f"max by ({own.LABEL_DIAGNOSIS}) ({own.DIAGNOSIS}{{{SELECTED}}})", "{{kind}}"),
+                Line(f"max by ({own.LABEL_DIAGNOSIS}) ({own.DIAGNOSIS}{{{SELECTED}}})", by(own.LABEL_DIAGNOSIS)),
             )
         )
         .with_panel(
@@ -233,7 +238,7 @@ def decision() -> Any:
             rows(
                 "Conditions",
                 "Each with its status and reason.",
-                Line(f"max by (type, status, reason) ({own.CONDITION}{{{SELECTED}}})"),
+                Line(f"max by ({CONDITION}) ({own.CONDITION}{{{SELECTED}}})"),
                 span=HALF,
             )
         )

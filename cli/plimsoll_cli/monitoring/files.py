@@ -17,6 +17,13 @@ def rules_text() -> str:
     return yaml.safe_dump(rule_groups(), sort_keys=False, width=120)
 
 
+def rules_object(name: str, namespace: str) -> str:
+    """The rules as the PrometheusRule that the chart makes of the file, for a cluster without the chart."""
+    metadata = {"name": name, "namespace": namespace}
+    rule = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata}
+    return yaml.safe_dump({**rule, "spec": rule_groups()}, sort_keys=False, width=120)
+
+
 def texts() -> Mapping[str, str]:
     """Every file's text by its path below the output folder."""
     # The SDK is wanted only by whoever generates.

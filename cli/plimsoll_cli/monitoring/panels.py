@@ -21,6 +21,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
+from plimsoll_api import series as engine
 from plimsoll_api import service_series as own
 from plimsoll_api.names import SERIES_NAMESPACE, SERIES_SERVICE
 
@@ -34,6 +35,15 @@ THIRD: Final = 8
 QUARTER: Final = 6
 TALL: Final = 8
 SHORT: Final = 4
+
+
+def by(label: str) -> str:
+    """Legend that names each line by a label.
+
+    >>> by("pod")
+    '{{pod}}'
+    """
+    return f"{{{{{label}}}}}"
 
 
 @dataclass(frozen=True)
@@ -84,9 +94,9 @@ def lines(title: str, text: str, unit: str, *queries: Line, span: int = HALF, st
     return panel
 
 
-def latencies(title: str, text: str, bucket_series: str) -> Any:
-    """A histogram's buckets as a heat map."""
-    expr = f"sum by (le) (rate({bucket_series}{{{SELECTED}}}[$__rate_interval]))"
+def latencies(title: str, text: str, recorded: str) -> Any:
+    """A histogram's buckets as a heat map, from their recorded rate."""
+    expr = f"sum by ({engine.LABEL_BUCKET}) (avg_over_time({recorded}{{{SELECTED}}}[$__rate_interval]))"
     return (
         heatmap.Panel()
         .title(title)
@@ -97,7 +107,7 @@ def latencies(title: str, text: str, bucket_series: str) -> Any:
         .calculate(False)
         .y_axis(heatmap.YAxisConfig().unit("s"))
         .color(heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
-        .targets(_targets([Line(expr, "{{le}}")], heat=True))
+        .targets(_targets([Line(expr, by(engine.LABEL_BUCKET))], heat=True))
     )
 
 

@@ -1,9 +1,8 @@
-"""Custom resource definitions that the sandbox installs: ours, and prometheus-operator's PodMonitor."""
+"""Custom resource definitions that the sandbox installs: ours, and those of prometheus-operator that it follows."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Final
 
 from plimsoll_api.crd import to_yaml
@@ -11,7 +10,7 @@ from plimsoll_cli.sandbox import binaries
 from plimsoll_cli.sandbox.pins import PROMETHEUS_OPERATOR
 from plimsoll_runtime.vllm_environment import cache_directory
 
-_POD_MONITOR_FILE: Final = "example/prometheus-operator-crd-full/monitoring.coreos.com_podmonitors.yaml"
+_FOLDER: Final = "example/prometheus-operator-crd-full"
 
 
 def llm_service() -> str:
@@ -20,15 +19,30 @@ def llm_service() -> str:
 
 
 def pod_monitor() -> str:
-    """prometheus-operator's PodMonitor definition, read from its Go module and then from the cache.
+    """prometheus-operator's PodMonitor definition.
 
     Raises:
         CommandError: it is not cached, and Go is missing or the module cannot be fetched.
     """
+    return _of_prometheus_operator("podmonitors")
+
+
+def prometheus_rule() -> str:
+    """prometheus-operator's PrometheusRule definition.
+
+    Raises:
+        CommandError: as for `pod_monitor`.
+    """
+    return _of_prometheus_operator("prometheusrules")
+
+
+def _of_prometheus_operator(plural: str) -> str:
+    """One of its definitions, read from its Go module and then from the cache."""
     path, version = PROMETHEUS_OPERATOR
-    cached = cache_directory(os.environ) / "definitions" / version / Path(_POD_MONITOR_FILE).name
+    file = f"monitoring.coreos.com_{plural}.yaml"
+    cached = cache_directory(os.environ) / "definitions" / version / file
     if not cached.exists():
-        source = binaries.module_directory(path, version) / _POD_MONITOR_FILE
+        source = binaries.module_directory(path, version) / _FOLDER / file
         cached.parent.mkdir(parents=True, exist_ok=True)
         partial = cached.with_suffix(f".{os.getpid()}")
         partial.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Keep a sandbox's Prometheus in step with the PodMonitors in its API server."""
+"""Keep a sandbox's Prometheus in step with the PodMonitors and PrometheusRules in its API server."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from typing import Any, Final
 
 import yaml
 
-from plimsoll_cli.monitoring.files import rules_text
 from plimsoll_cli.sandbox import prometheus
 
 _LOG: Final = logging.getLogger("plimsoll.sandbox.prometheus")
 _PERIOD_SECONDS: Final = 1.0
-"""A list of PodMonitors takes the API server 2 ms; a new service is scraped at most this much later."""
+"""A list of either kind takes the API server 2 ms; a new service is scraped at most this much later."""
 _TIMEOUT_SECONDS: Final = 5.0
-RULES_FILE: Final = "plimsoll-rules.yaml"
-_PATH: Final = "/apis/monitoring.coreos.com/v1/podmonitors"
+_RULES_FOLDER: Final = "rules"
+_API: Final = "/apis/monitoring.coreos.com/v1"
 
 
 def _direct(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
@@ -33,7 +32,7 @@ def _direct(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirec
 
 @dataclass(frozen=True)
 class Source:
-    """Where PodMonitors come from.
+    """Where PodMonitors and PrometheusRules come from.
 
     Args:
         url: the API server.
@@ -51,18 +50,45 @@ class Source:
         Raises:
             OSError: the API server does not answer, or refuses.
         """
-        request = urllib.request.Request(self.url + _PATH, headers={"Authorization": f"Bearer {self.token}"})  # noqa: S310
+        return self._list("podmonitors")
+
+    def prometheus_rules(self) -> list[dict[str, Any]]:
+        """Every PrometheusRule of the cluster.
+
+        Raises:
+            OSError: the API server does not answer, or refuses.
+        """
+        return self._list("prometheusrules")
+
+    def _list(self, plural: str) -> list[dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(f"{self.url}{_API}/{plural}", headers=headers)  # noqa: S310
         trust = ssl.create_default_context(cafile=str(self.authority))
         with _direct(urllib.request.HTTPSHandler(context=trust)).open(request, timeout=_TIMEOUT_SECONDS) as answer:
             items: list[dict[str, Any]] = json.load(answer)["items"]
             return items
 
 
-class MonitorSync:
-    """A thread that renders Prometheus' configuration again, and reloads it, whenever it would change.
+@dataclass(frozen=True)
+class _Rendered:
+    """What Prometheus loads.
 
     Args:
-        source: where PodMonitors come from.
+        config: text of its configuration.
+        rules: text of every rule file by its name.
+        monitors: number of PodMonitors it is made of.
+    """
+
+    config: str
+    rules: Mapping[str, str]
+    monitors: int
+
+
+class MonitorSync:
+    """A thread that renders Prometheus' configuration and rules again, and reloads them, whenever they would change.
+
+    Args:
+        source: where PodMonitors and PrometheusRules come from.
         config: Prometheus' configuration file.
         prometheus_url: of the Prometheus to reload.
         kubeconfig: identity with which Prometheus watches pods.
@@ -85,17 +111,16 @@ class MonitorSync:
         self._kubeconfig = kubeconfig
         self._scrape_interval = scrape_interval
         self._own_targets = own_targets
-        self._loaded = ""
+        self._loaded: _Rendered | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sandbox-monitors", daemon=True)
 
     def write_first(self) -> None:
-        """Write the product's rules and a configuration without monitors, for Prometheus to start with."""
-        (self._config.parent / RULES_FILE).write_text(rules_text(), encoding="utf-8")
-        self._config.write_text(self._render([]), encoding="utf-8")
+        """Write a configuration without monitors and rules, for Prometheus to start with."""
+        self._write(self._render([], []))
 
     def start(self) -> None:
-        """Begin to follow the PodMonitors."""
+        """Begin to follow what there is."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -109,25 +134,37 @@ class MonitorSync:
             try:
                 self._step()
             except (OSError, ValueError) as error:
-                _LOG.warning("PodMonitors or Prometheus out of reach, keeping the last configuration: %s", error)
+                _LOG.warning("API server or Prometheus out of reach, keeping the last configuration: %s", error)
 
     def _step(self) -> None:
         """Render; when it differs from what Prometheus has, write it and reload."""
         monitors = self._source.pod_monitors()
-        wanted = self._render(monitors)
+        wanted = self._render(monitors, self._source.prometheus_rules())
         if wanted == self._loaded:
             return
-        self._config.write_text(wanted, encoding="utf-8")
+        self._write(wanted)
         self._reload()
         self._loaded = wanted
-        _LOG.info("Prometheus follows %d PodMonitors", len(monitors))
+        _LOG.info("Prometheus follows %d PodMonitors and %d PrometheusRules", wanted.monitors, len(wanted.rules))
         for line in prometheus.skipped_endpoints(monitors):
             _LOG.warning("%s", line)
 
-    def _render(self, monitors: Sequence[Mapping[str, Any]]) -> str:
+    def _render(self, monitors: Sequence[Mapping[str, Any]], rules: Sequence[Mapping[str, Any]]) -> _Rendered:
         targets = self._own_targets()
-        config = prometheus.render(monitors, self._kubeconfig, self._scrape_interval, targets, [RULES_FILE])
-        return yaml.safe_dump(config, sort_keys=False)
+        patterns = [f"{_RULES_FOLDER}/*.yaml"]
+        config = prometheus.render(monitors, self._kubeconfig, self._scrape_interval, targets, patterns)
+        return _Rendered(yaml.safe_dump(config, sort_keys=False), prometheus.rule_files(rules), len(monitors))
+
+    def _write(self, wanted: _Rendered) -> None:
+        """Write the configuration and the rule files, and remove rule files that no object stands for any more."""
+        folder = self._config.parent / _RULES_FOLDER
+        folder.mkdir(exist_ok=True)
+        for name, text in wanted.rules.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        for path in folder.iterdir():
+            if path.name not in wanted.rules:
+                path.unlink()
+        self._config.write_text(wanted.config, encoding="utf-8")
 
     def _reload(self) -> None:
         """Tell Prometheus; a configuration it refuses is an error that names it."""

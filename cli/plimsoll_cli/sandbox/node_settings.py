@@ -10,8 +10,7 @@ from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox.certificates import KeyPair
 from plimsoll_cli.sandbox.control_plane import Layout
 from plimsoll_cli.sandbox.node.config import GPU, AgentConfig, ImageEntry, NodeConfig
-from plimsoll_cli.sandbox.options import Engine, NodeShape
-from plimsoll_kube.connection import SERVICE_ACCOUNT_DIRECTORY, SERVICE_ACCOUNT_VARIABLE
+from plimsoll_cli.sandbox.options import NodeShape, SandboxOptions
 from plimsoll_recommender.catalogue.accelerators import catalogue
 
 PODS_PER_NODE: Final = "110"
@@ -20,29 +19,32 @@ ENGINE_NICENESS: Final = 5
 """Engines leave the control plane its pace on a small machine."""
 _MIB_PER_GIB: Final = 1024
 _VLLM_IMAGES: Final = "vllm/vllm-openai*"
+CPU_IMAGE: Final = "localhost/vllm-cpu"
+"""vLLM's CPU build, as it is on this machine."""
+_CPU_NICENESS: Final = 10
+"""The real engine keeps a core busy even when idle; beside simulated engines it must not change their pace."""
 _LOCAL_IMAGES: Final = "localhost/*"
 """Images of this name run any program of this machine: for trying sidecars, probes and hooks."""
 
 
 def agent_config(
-    layout: Layout, nodes: tuple[NodeShape, ...], engine: Engine, serving: KeyPair | None, owner: int, marker: str
+    layout: Layout, options: SandboxOptions, serving: KeyPair | None, owner: int, marker: str
 ) -> AgentConfig:
     """The node agent's configuration.
 
     Args:
         layout: folders and addresses of the sandbox.
-        nodes: its machines.
-        engine: what runs when a pod asks for vLLM.
+        options: its machines, and what runs when a pod asks for vLLM.
         serving: certificate of the kubelet port.
         owner: process whose end ends every container.
         marker: `NAME=value` that every container's environment carries, so that none is overlooked.
     """
     name, _, value = marker.partition("=")
     return AgentConfig(
-        nodes=tuple(node_config(shape, number) for number, shape in enumerate(nodes, start=1)),
+        nodes=tuple(node_config(shape, number) for number, shape in enumerate(options.nodes, start=1)),
         pod_cidr=layout.block.pod_cidr,
         state_directory=layout.root / "node-agent",
-        images=(engine_image(engine), *product_images(), ImageEntry(pattern=_LOCAL_IMAGES, local=True)),
+        images=(*engine_images(options), *product_images(), ImageEntry(pattern=_LOCAL_IMAGES, local=True)),
         environment={name: value},
         supervisor_pid=owner,
         kubelet_certificate=serving.certificate if serving else None,
@@ -71,15 +73,16 @@ def gpu_memory_mib(product: str) -> int:
     return round(known.get(product, 0) * _MIB_PER_GIB)
 
 
-def engine_image(engine: Engine) -> ImageEntry:
-    """What stands in for vLLM's image.
+def engine_images(options: SandboxOptions) -> tuple[ImageEntry, ...]:
+    """What stands in for vLLM's images.
 
     Raises:
         CommandError: the real engine is asked for and its environment cannot be made.
     """
-    if engine == "vllm":
-        return _real_engine_image()
-    return engine_entry((sys.executable, "-m", "plimsoll_runtime.engine"), {})
+    cpu = (_real_engine_image(f"{CPU_IMAGE}:*", _CPU_NICENESS),) if options.cpu_image else ()
+    if options.engine == "vllm":
+        return _real_engine_image(_VLLM_IMAGES, ENGINE_NICENESS), *cpu
+    return engine_entry(_VLLM_IMAGES, (sys.executable, "-m", "plimsoll_runtime.engine"), {}), *cpu
 
 
 def product_images() -> tuple[ImageEntry, ...]:
@@ -87,6 +90,9 @@ def product_images() -> tuple[ImageEntry, ...]:
 
     A process has no mount namespace, so it is told where its service account's token lies: the agent replaces the path.
     """
+    # The client takes half a second to import, which `plimsoll sandbox status` need not wait for.
+    from plimsoll_kube.connection import SERVICE_ACCOUNT_DIRECTORY, SERVICE_ACCOUNT_VARIABLE
+
     return tuple(
         ImageEntry(
             pattern=f"*{repository}[:@]*",
@@ -97,7 +103,7 @@ def product_images() -> tuple[ImageEntry, ...]:
     )
 
 
-def _real_engine_image() -> ImageEntry:
+def _real_engine_image(pattern: str, nice: int) -> ImageEntry:
     """vLLM's CPU build in its own environment, made now when it is not there."""
     try:
         from plimsoll_runtime import launch, vllm_environment
@@ -107,15 +113,18 @@ def _real_engine_image() -> ImageEntry:
         made = vllm_environment.ensure()
     except vllm_environment.VllmUnavailableError as error:
         raise CommandError(str(error), 3) from error
-    return engine_entry((str(made.python), launch.__file__, "serve"), dict(vllm_environment.CPU_VARIABLES))
+    program = (str(made.python), launch.__file__, "serve")
+    return engine_entry(pattern, program, dict(vllm_environment.CPU_VARIABLES), nice)
 
 
-def engine_entry(program: tuple[str, ...], environment: dict[str, str]) -> ImageEntry:
-    """`vllm serve` of vLLM's image, run by a program of this machine."""
+def engine_entry(
+    pattern: str, program: tuple[str, ...], environment: dict[str, str], nice: int = ENGINE_NICENESS
+) -> ImageEntry:
+    """`vllm serve` of an image of vLLM's, run by a program of this machine."""
     return ImageEntry(
-        pattern=_VLLM_IMAGES,
+        pattern=pattern,
         commands={"vllm serve": program},
         entrypoint=program,
         environment=environment,
-        nice=ENGINE_NICENESS,
+        nice=nice,
     )

@@ -48,6 +48,7 @@ class SandboxOptions:
         name: tells sandboxes on one machine apart.
         nodes: its machines.
         engine: what a pod that asks for vLLM gets: the simulated engine, or the real one's CPU build.
+        cpu_image: whether the image localhost/vllm-cpu is the real engine's CPU build, whatever `engine` is.
         scrape_interval: seconds between two scrapes of a serving pod.
         detector_interval: seconds between two decisions.
         without: components of `OPTIONAL_COMPONENTS` that are not started.
@@ -63,6 +64,7 @@ class SandboxOptions:
     name: str = "default"
     nodes: tuple[NodeShape, ...] = DEFAULT_NODES
     engine: Engine = "simulated"
+    cpu_image: bool = False
     scrape_interval: float = 5.0
     detector_interval: float = 5.0
     without: frozenset[str] = frozenset()

@@ -1,6 +1,7 @@
-"""PodMonitors -> Prometheus configuration: what prometheus-operator does in a cluster, for a sandbox's Prometheus.
+"""PodMonitors and PrometheusRules -> Prometheus' files: what prometheus-operator does in a cluster, for a sandbox.
 
-Source of the rules and their order: prometheus-operator v0.85.0, pkg/prometheus/promcfg.go, generatePodMonitorConfig.
+Source of the relabelling rules and their order: prometheus-operator v0.85.0, pkg/prometheus/promcfg.go,
+generatePodMonitorConfig.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import yaml
 
 Object = Mapping[str, Any]
 Rule = dict[str, Any]
@@ -37,6 +40,8 @@ _RELABEL_FIELDS: Final = {
 }
 _NEEDS_SECRETS: Final = ("authorization", "basicAuth", "oauth2", "bearerTokenSecret", "tlsConfig")
 """Endpoint fields whose values come from Secrets, which a sandbox's Prometheus may not read."""
+_THANOS_ONLY: Final = "partial_response_strategy"
+"""The one field of a rule group that Prometheus itself refuses (PrometheusRule says that it is for Thanos)."""
 
 
 def render(
@@ -67,6 +72,26 @@ def render(
         "rule_files": list(rule_files),
         "scrape_configs": sorted(jobs, key=lambda job: str(job["job_name"])) + static,
     }
+
+
+def rule_files(rules: Iterable[Object]) -> dict[str, str]:
+    """The rule file of every PrometheusRule, by a name of its own.
+
+    Args:
+        rules: PrometheusRule objects as the API server returns them; their groups are written as Prometheus reads them.
+    """
+    return {
+        # A namespace has no dot in it, so that two objects never share a name.
+        f"{rule['metadata']['namespace']}.{rule['metadata']['name']}.yaml": yaml.safe_dump(
+            {"groups": [_group(group) for group in rule["spec"].get("groups", ())]}, sort_keys=False
+        )
+        for rule in rules
+    }
+
+
+def _group(group: Object) -> dict[str, Any]:
+    """A rule group without what only Thanos reads."""
+    return {name: value for name, value in group.items() if name != _THANOS_ONLY}
 
 
 def skipped_endpoints(monitors: Iterable[Object]) -> list[str]:

@@ -19,6 +19,7 @@ from typing import IO, Any, Final, Self
 from plimsoll_cli.chart import sandbox_release
 from plimsoll_cli.chart.helm import Helm
 from plimsoll_cli.errors import CommandError
+from plimsoll_cli.monitoring.files import rules_object
 from plimsoll_cli.sandbox import binaries, control_plane, definitions, guard, health, node_settings
 from plimsoll_cli.sandbox.addresses import reserve_block
 from plimsoll_cli.sandbox.control_plane import ControlPlane
@@ -43,6 +44,8 @@ BINARIES: Final = (*control_plane.ORDER, "kubectl", "prometheus")
 _PROMETHEUS_RETENTION: Final = "6h"
 """Longer than a sandbox is looked at, short enough for a laptop's disk."""
 _NAMESPACE_MANIFEST: Final = "00-namespace.yaml"
+_RULES_NAME: Final = "plimsoll-rules"
+"""As the chart names it."""
 _NODE_AGENT_STOP_SECONDS: Final = 20.0
 
 Announce = Callable[[str, float], None]
@@ -196,10 +199,12 @@ class Sandbox:
     def _install(self) -> None:
         """Apply definitions, roles and identities; with helm, only those that the chart does not bring."""
         own = [] if self.options.helm else [definitions.llm_service()]
-        crds = "\n---\n".join([*own, definitions.pod_monitor()])
+        crds = "\n---\n".join([*own, definitions.pod_monitor(), definitions.prometheus_rule()])
         rest = "\n---\n".join(_manifests(only_namespace=self.options.helm))
         self.kubectl.apply(f"{crds}\n---\n{rest}")
         self.kubectl.await_definitions(crds)
+        if not self.options.helm:
+            self.kubectl.apply(rules_object(_RULES_NAME, SYSTEM_NAMESPACE))
 
     @property
     def helm(self) -> Helm:
@@ -252,7 +257,7 @@ class Sandbox:
     def _launch_node_agent(self) -> None:
         """The kubelet of all nodes, with a certificate that the API server trusts."""
         layout, options, mark = self.plane.layout, self.options, marker(self.directory)
-        draft = node_settings.agent_config(layout, options.nodes, options.engine, None, os.getpid(), mark)
+        draft = node_settings.agent_config(layout, options, None, os.getpid(), mark)
         addresses = tuple(draft.node_address(node.name) for node in draft.nodes)
         serving = self.plane.authority.server("kubelet", addresses)
         config = draft.model_copy(update={"kubelet_certificate": serving.certificate, "kubelet_key": serving.key})

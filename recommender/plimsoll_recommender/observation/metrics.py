@@ -9,24 +9,25 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from plimsoll_api import series
 from plimsoll_recommender.observation.observed import Operation, StartUp
 
 _SAMPLE: Final = re.compile(r"^\s*([A-Za-z_:][\w:]*)\s*(\{.*\})?\s+([-+]?[\w.+-]+)(?:\s+-?\d+)?\s*$")
 _LABEL: Final = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
 
-TTFT: Final = ("vllm:time_to_first_token_seconds",)
+TTFT: Final = (series.TIME_TO_FIRST_TOKEN,)
 TPOT: Final = (
-    "vllm:inter_token_latency_seconds",
+    series.INTER_TOKEN_LATENCY,
     "vllm:time_per_output_token_seconds",
-    "vllm:request_time_per_output_token_seconds",
+    series.TIME_PER_OUTPUT_TOKEN,
 )
 """Per token first: the per-request mean counts requests of one token as zero. The second was removed in 0.13."""
 
-RUNNING: Final = ("vllm:num_requests_running",)
-WAITING: Final = ("vllm:num_requests_waiting",)
-INPUT: Final = ("vllm:request_prompt_tokens",)
-OUTPUT: Final = ("vllm:request_generation_tokens",)
-CACHE_INFO: Final = "vllm:cache_config_info"
+RUNNING: Final = (series.RUNNING,)
+WAITING: Final = (series.WAITING,)
+INPUT: Final = (series.REQUEST_PROMPT_TOKENS,)
+OUTPUT: Final = (series.REQUEST_GENERATION_TOKENS,)
+CACHE_INFO: Final = series.CACHE_CONFIG_INFO
 
 FRIENDLY: Final = {
     "ttft": "ttft",
@@ -184,12 +185,12 @@ def operation_of(seen: Exposition) -> Operation:
     prompt, _ = seen.mean(INPUT)
     output, finished = seen.mean(OUTPUT)
     requests = finished or first_tokens
-    if prompt is None and first_tokens and "vllm:prompt_tokens_total" in seen.totals:
-        prompt = seen.totals["vllm:prompt_tokens_total"] / first_tokens
-    if output is None and first_tokens and "vllm:generation_tokens_total" in seen.totals:
-        output = seen.totals["vllm:generation_tokens_total"] / first_tokens
-    asked = seen.totals.get("vllm:prefix_cache_queries_total", 0.0)
-    hits = seen.totals.get("vllm:prefix_cache_hits_total", 0.0) / asked if asked > 0 else None
+    if prompt is None and first_tokens and series.PROMPT_TOKENS in seen.totals:
+        prompt = seen.totals[series.PROMPT_TOKENS] / first_tokens
+    if output is None and first_tokens and series.GENERATION_TOKENS in seen.totals:
+        output = seen.totals[series.GENERATION_TOKENS] / first_tokens
+    asked = seen.totals.get(series.PREFIX_CACHE_QUERIES, 0.0)
+    hits = seen.totals.get(series.PREFIX_CACHE_HITS, 0.0) / asked if asked > 0 else None
     return Operation(
         ttft=ttft,
         tpot=tpot,

@@ -20,8 +20,8 @@ def test_one_of_two_acts_and_the_other_follows_a_kill(eventually: Any, start: An
             services.apply()
             eventually(services.settled)
             eventually(services.at_rest)
+            eventually(lambda: second.fetch("health", "/readyz") == "ok")
             assert not second.leading
-            assert second.fetch("health", "/readyz") == "ok"
             written = len(services.writes())
             first.kill()
             killed = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ BARE = SandboxOptions(name="api", without=frozenset({"operator", "detector", "no
 def options(directory: Path) -> SandboxOptions:
     """A small sandbox in a folder of the test's own."""
     return SandboxOptions(name=BARE.name, without=BARE.without, directory=directory)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A running one, for tests that leave it as it is."""
+    with Sandbox.start(options(tmp_path_factory.mktemp("bare"))) as sandbox:
+        yield sandbox
 
 
 def test_components_are_stopped_and_started_one_by_one(tmp_path: Path) -> None:
@@ -45,27 +53,25 @@ def test_components_are_stopped_and_started_one_by_one(tmp_path: Path) -> None:
     assert not any(pid and alive(pid) for pid in before.values())
 
 
-def test_product_identities_have_only_their_own_rights(tmp_path: Path) -> None:
+def test_product_identities_have_only_their_own_rights(bare: Sandbox) -> None:
     """Operator and detector are not administrators: the first reads no Secret, the second writes no Deployment."""
-    with Sandbox.start(options(tmp_path)) as sandbox:
 
-        def may(account: str, *question: str) -> bool:
-            kubeconfig = sandbox.plane.kubeconfig_for("plimsoll-system", account)
-            answer = Kubectl(sandbox.kubectl.program, kubeconfig).attempt("auth", "can-i", *question, "-A")
-            return answer.stdout.strip() == "yes"
+    def may(account: str, *question: str) -> bool:
+        kubeconfig = bare.plane.kubeconfig_for("plimsoll-system", account)
+        answer = Kubectl(bare.kubectl.program, kubeconfig).attempt("auth", "can-i", *question, "-A")
+        return answer.stdout.strip() == "yes"
 
-        assert may("plimsoll-operator", "patch", "deployments.apps")
-        assert not may("plimsoll-operator", "get", "secrets")
-        assert may("plimsoll-detector", "patch", "llmservices.plimsoll.dev", "--subresource=scale")
-        assert not may("plimsoll-detector", "patch", "deployments.apps")
+    assert may("plimsoll-operator", "patch", "deployments.apps")
+    assert not may("plimsoll-operator", "get", "secrets")
+    assert may("plimsoll-detector", "patch", "llmservices.plimsoll.dev", "--subresource=scale")
+    assert not may("plimsoll-detector", "patch", "deployments.apps")
 
 
-def test_one_folder_holds_one_sandbox(tmp_path: Path) -> None:
+def test_one_folder_holds_one_sandbox(bare: Sandbox) -> None:
     """A second start is refused before it touches anything of the first."""
-    with Sandbox.start(options(tmp_path)) as sandbox:
-        with pytest.raises(CommandError, match="runs already"):
-            Sandbox.start(options(tmp_path))
-        assert all(s.ready for s in sandbox.standings())
+    with pytest.raises(CommandError, match="runs already"):
+        Sandbox.start(options(Path(bare.directory)))
+    assert all(s.ready for s in bare.standings())
 
 
 def test_a_component_that_does_not_start_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,13 +30,19 @@ WITHOUT = "--without=operator,detector,node-agent"
 DEADLINE_SECONDS = 30.0
 POD_SECONDS = "3217"
 """How long the pod of a test sleeps: longer than any test, and a number to know it by."""
-MONITOR = """
+MONITORING = """
 apiVersion: monitoring.coreos.com/v1
 kind: PodMonitor
 metadata: {name: chat-engine, namespace: default}
 spec:
   selector: {matchLabels: {plimsoll.dev/service: chat}}
   podMetricsEndpoints: [{port: http, interval: 5s}]
+---
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata: {name: own, namespace: default}
+spec:
+  groups: [{name: own, rules: [{record: "always:one", expr: vector(1)}]}]
 """
 
 
@@ -78,6 +84,15 @@ class Cli:
 def cli(tmp_path: Path) -> Iterator[Cli]:
     """A command line whose sandboxes all end with the test."""
     command = Cli(tmp_path)
+    yield command
+    command("down", "--all")
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """A command line with a sandbox `standing`, for tests that leave it as it is."""
+    command = Cli(tmp_path_factory.mktemp("standing"))
+    command("up", "--name", "standing", WITHOUT)
     yield command
     command("down", "--all")
 
@@ -190,33 +205,35 @@ def test_ctrl_c_while_starting_leaves_nothing(cli: Cli) -> None:
     until(lambda: processes_of(cli.folder("hasty")) == [])
 
 
-def test_a_crashed_component_is_started_again(cli: Cli) -> None:
+def test_a_crashed_component_is_started_again(standing: Cli) -> None:
     """As a kubelet would: with a pause, and counted."""
-    cli("up", "--name", "crash", WITHOUT)
-    before = next(c for c in cli.status("crash")["components"] if c["name"] == "kube-scheduler")
+    before = next(c for c in standing.status("standing")["components"] if c["name"] == "kube-scheduler")
     os.kill(before["pid"], signal.SIGKILL)
 
     def again() -> bool:
-        state = json.loads((cli.folder("crash") / "state.json").read_text())
+        state = json.loads((standing.folder("standing") / "state.json").read_text())
         now = next(c for c in state["components"] if c["name"] == "kube-scheduler")
         return bool(now["crashes"] == 1 and now["pid"] not in (None, before["pid"]))
 
     until(again)
 
 
-def test_prometheus_follows_pod_monitors(cli: Cli, tmp_path: Path) -> None:
-    """A PodMonitor that is created is scraped by; one that is deleted is not."""
-    cli("up", "--name", "monitored", WITHOUT)
-    url = cli.status("monitored")["prometheus"] + "/api/v1/status/config"
+def test_prometheus_follows_pod_monitors_and_rules(standing: Cli, tmp_path: Path) -> None:
+    """It scrapes by a PodMonitor and evaluates a PrometheusRule that is created, and no longer when it is deleted."""
+    url = standing.status("standing")["prometheus"] + "/api/v1"
 
-    def follows() -> bool:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return "podMonitor/default/chat-engine/0" in json.load(answer)["data"]["yaml"]
+    def asked(path: str) -> str:
+        with urllib.request.urlopen(f"{url}/{path}", timeout=5) as answer:
+            return str(answer.read())
 
-    manifest = tmp_path / "monitor.yaml"
-    manifest.write_text(MONITOR)
-    assert not follows()
-    cli("exec", "--name", "monitored", "--", "kubectl", "apply", "-f", str(manifest))
-    until(follows)
-    cli("exec", "--name", "monitored", "--", "kubectl", "delete", "-f", str(manifest))
-    until(lambda: not follows())
+    def follows() -> tuple[bool, bool]:
+        return "podMonitor/default/chat-engine/0" in asked("status/config"), "always:one" in asked("rules")
+
+    manifest = tmp_path / "monitoring.yaml"
+    manifest.write_text(MONITORING)
+    until(lambda: "PlimsollStalled" in asked("rules"))
+    assert follows() == (False, False)
+    standing("exec", "--name", "standing", "--", "kubectl", "apply", "-f", str(manifest))
+    until(lambda: follows() == (True, True))
+    standing("exec", "--name", "standing", "--", "kubectl", "delete", "-f", str(manifest))
+    until(lambda: follows() == (False, False))

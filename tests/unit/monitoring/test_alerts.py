@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from plimsoll_api import series as engine
+from plimsoll_api import service_series as own
 from plimsoll_cli.monitoring import rules
 from plimsoll_cli.monitoring.files import rules_text
 from plimsoll_cli.sandbox import binaries
@@ -41,20 +43,20 @@ def _state(series: str, value: str = "1+0x400") -> dict[str, str]:
 
 def _traffic(attainment: str) -> dict[str, str]:
     return {
-        f"plimsoll_service_requests_per_second{{{SERVICE},{OPERATOR}}}": "10+0x400",
-        f"plimsoll_service_attainment_ratio{{{SERVICE},{OPERATOR}}}": attainment,
-        f"plimsoll_service_objective_attainment_ratio{{{SERVICE}}}": "0.99+0x400",
+        f"{own.ARRIVALS}{{{SERVICE},{OPERATOR}}}": "10+0x400",
+        f"{own.ATTAINMENT}{{{SERVICE},{OPERATOR}}}": attainment,
+        f"{own.OBJECTIVE_ATTAINMENT}{{{SERVICE}}}": "0.99+0x400",
     }
 
 
 def _condition(kind: str, status: str, reason: str) -> dict[str, str]:
-    return _state(f'plimsoll_service_condition{{{SERVICE},type="{kind}",status="{status}",reason="{reason}"}}')
+    return _state(f'{own.CONDITION}{{{SERVICE},type="{kind}",status="{status}",reason="{reason}"}}')
 
 
 def _diagnosis(kind: str) -> dict[str, str]:
     return {
-        f'plimsoll_service_diagnosis{{{SERVICE},kind="{kind}"}}': "1+0x400",
-        f'plimsoll_service_diagnosis{{{SERVICE},kind="Normal"}}': "0+0x400",
+        f'{own.DIAGNOSIS}{{{SERVICE},kind="{kind}"}}': "1+0x400",
+        f'{own.DIAGNOSIS}{{{SERVICE},kind="Normal"}}': "0+0x400",
     }
 
 
@@ -77,19 +79,19 @@ CASES = (
     # Of two operators one leads; none may be left, and a name that nobody exposes is not quiet.
     Case(
         "OperatorNotLeading",
-        {'plimsoll_leader{pod="a"}': "0+0x400", 'plimsoll_leader{pod="b"}': "0+0x400"},
-        {'plimsoll_leader{pod="a"}': "0+0x400", 'plimsoll_leader{pod="b"}': "1+0x400"},
+        {f'{own.OPERATOR_LEADER}{{pod="a"}}': "0+0x400", f'{own.OPERATOR_LEADER}{{pod="b"}}': "0+0x400"},
+        {f'{own.OPERATOR_LEADER}{{pod="a"}}': "0+0x400", f'{own.OPERATOR_LEADER}{{pod="b"}}': "1+0x400"},
     ),
-    Case("DetectorNotLeading", {}, {'plimsoll_detector_leader{pod="a"}': "1+0x400"}),
+    Case("DetectorNotLeading", {}, {f'{own.DETECTOR_LEADER}{{pod="a"}}': "1+0x400"}),
     Case(
         "DetectorLate",
         {
-            "plimsoll_detector_late_ticks_total": "0+1x400",
-            "plimsoll_detector_failed_ticks_total": "0+0x400",
+            own.DETECTOR_LATE_TICKS: "0+1x400",
+            own.DETECTOR_FAILED_TICKS: "0+0x400",
         },
         {
-            "plimsoll_detector_late_ticks_total": "7+0x400",
-            "plimsoll_detector_failed_ticks_total": "2+0x400",
+            own.DETECTOR_LATE_TICKS: "7+0x400",
+            own.DETECTOR_FAILED_TICKS: "2+0x400",
         },
     ),
 )
@@ -150,6 +152,38 @@ def test_a_failover_does_not_double_a_burn(tmp_path: Path) -> None:
 def test_the_judge_can_say_no(tmp_path: Path) -> None:
     """The control: a quiet world that is claimed to fire."""
     assert judged(tmp_path, CASES[2], CASES[2].quiet, fires=True).returncode != 0
+
+
+@pytest.mark.parametrize("histogram", rules.RECORDED_LATENCIES)
+def test_latencies_are_recorded_over_replicas(histogram: str, tmp_path: Path) -> None:
+    """By bucket, whatever pods and engines a service has."""
+    (tmp_path / "rules.yaml").write_text(rules_text())
+    bucket = engine.bucket(histogram)
+    rising = {
+        f'{bucket}{{{SERVICE},pod="{pod}",le="{edge}"}}': f"0+{count}x60"
+        for pod, counts in {"a": (60, 120), "b": (180, 240)}.items()
+        for edge, count in zip(("0.1", "+Inf"), counts, strict=True)
+    }
+    expected = [
+        {"labels": f'{rules.observed(histogram)}{{{SERVICE},le="{edge}"}}', "value": value}
+        for edge, value in (("0.1", 4), ("+Inf", 6))
+    ]
+    test = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": values} for name, values in rising.items()],
+                "promql_expr_test": [{"expr": rules.observed(histogram), "eval_time": "10m", "exp_samples": expected}],
+            }
+        ],
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump(test))
+    promtool = binaries.resolve("promtool")
+    verdict = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, check=False)
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
 
 
 def test_promtool_accepts_the_rules(tmp_path: Path) -> None:

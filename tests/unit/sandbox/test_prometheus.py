@@ -169,6 +169,22 @@ def test_order_of_monitors_does_not_matter() -> None:
     assert one == prometheus.render([other, monitor()], KUBECONFIG, "5s", {})
 
 
+def rule(namespace: str, name: str, *groups: dict[str, Any]) -> dict[str, Any]:
+    """A PrometheusRule."""
+    return {"metadata": {"namespace": namespace, "name": name}, "spec": {"groups": list(groups)}}
+
+
+def test_rules_become_files_of_their_own() -> None:
+    """Named so that no two share one, with everything that Prometheus reads and nothing that it refuses."""
+    group = {"name": "one", "interval": "5s", "rules": [{"record": "a:b", "expr": "vector(1)"}]}
+    files = prometheus.rule_files(
+        [rule("a", "b.c", {**group, "partial_response_strategy": "abort"}), rule("a-b", "c"), rule("a", "b-c")]
+    )
+    assert len(files) == 3
+    assert yaml.safe_load(files["a.b.c.yaml"]) == {"groups": [group]}
+    assert yaml.safe_load(files["a-b.c.yaml"]) == {"groups": []}
+
+
 @pytest.mark.slow
 def test_prometheus_accepts_the_configuration(tmp_path: Path) -> None:
     """promtool reads it, and refuses one that is wrong."""
