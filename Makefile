@@ -46,11 +46,13 @@ demo: binaries ## Watch a service sized, served, loaded and scaled on this machi
 	@$(BIN)/plimsoll demo --engine $(ENGINE)
 
 .PHONY: lint
-lint: setup ## Format check, lint, types, import contracts
+lint: setup ## Format check, lint (Python, Dockerfile, shell), types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/hadolint runtime/images/Dockerfile
+	@$(BIN)/shellcheck .ci/run runtime/images/install.sh runtime/images/vllm
 
 .PHONY: format
 format: setup ## Format and apply safe fixes
