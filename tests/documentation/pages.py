@@ -16,7 +16,7 @@ Language = Literal["shell", "yaml", "python"]
 
 PROGRAMS: Final = ("curl", "docker", "helm", "kind", "kubectl", "make", "plimsoll", "python")
 MENTION_WORDS: Final = 2
-"""Up to so many words between backticks name a command (`kubectl scale`); more are one to type."""
+"""Up to so many words between backticks name a command (`kubectl scale`); more are one to type, if no block has it."""
 
 _FENCE: Final = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INDENTED: Final = re.compile(r"(?<=\n\n)(?: {4}[^\n]*\n)+")
@@ -64,9 +64,10 @@ def read(text: str, page: str) -> list[Piece]:
         if _is_typed(match[0].strip().removeprefix("$ ")):
             found += _block("shell", match[0], match.start())
     rest = _INDENTED.sub(_blank, rest)
+    shown = {command for _, _, command in found}
     for match in _INLINE.finditer(rest):
         command = " ".join(match[1].split("\n"))
-        if _is_typed(command) and len(command.split()) > MENTION_WORDS:
+        if _is_typed(command) and len(command.split()) > MENTION_WORDS and command not in shown:
             found.append((match.start(), "shell", command))
     found.sort(key=lambda one: one[0])
     return [Piece(page, text.count("\n", 0, start) + 1, language, content) for start, language, content in found]

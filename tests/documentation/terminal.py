@@ -1,0 +1,137 @@
+"""A reader's terminal: types a command of the documentation and looks at what comes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Timer
+from typing import Final
+
+ENDLESS: Final = re.compile(r" (?:-w|--watch|--follow)\b")
+"""A command with one of these goes on until it is stopped: its first line is enough."""
+SAME_ANSWER: Final = re.compile(r"plimsoll (?:recommend|memory|predict) ")
+"""Commands that only compute: typed again on another page, they would say the same again."""
+SECONDS: Final = 150.0
+"""Above the longest `--timeout` that is waited for (120 s)."""
+FIRST_LINE_SECONDS: Final = 30.0
+
+MOMENT_SECONDS: Final = 0.5
+"""A command that prints its last line ends within a hundredth of it."""
+
+
+class CommandFailedError(AssertionError):
+    """A command of the documentation did not do what the page says."""
+
+
+@dataclass
+class Terminal:
+    """Runs commands in one folder with one environment.
+
+    Args:
+        folder: where the reader stands.
+        environment: what the commands see.
+        substitutes: what a page leaves to its reader (a name, an address), by pattern, and what stands for it here.
+    """
+
+    folder: Path
+    environment: Mapping[str, str]
+    substitutes: Mapping[str, str] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
+
+    def typed(self, command: str) -> str:
+        """The command with its substitutes."""
+        for pattern, value in self.substitutes.items():
+            command = re.sub(pattern, lambda _, value=value: value, command)
+        return command
+
+    def __call__(self, command: str, *, environment: Mapping[str, str] | None = None) -> str:
+        """Run it to its end, or to its first line when it has none; what it printed.
+
+        Raises:
+            CommandFailedError: another exit code than 0, or nothing printed in time.
+        """
+        command = self.typed(command)
+        if command not in self.answers:
+            seen = {**self.environment, **(environment or {})}
+            answer = self._first_line(command, seen) if ENDLESS.search(command) else self._whole(command, seen)
+            if not SAME_ANSWER.match(command):
+                return answer
+            self.answers[command] = answer
+        return self.answers[command]
+
+    def _whole(self, command: str, environment: Mapping[str, str]) -> str:
+        try:
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", command],
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            raise CommandFailedError(f"{command}\nhas not ended after {SECONDS:g} s") from late
+        if done.returncode != 0:
+            raise CommandFailedError(f"{command}\nexit code {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _first_line(self, command: str, environment: Mapping[str, str]) -> str:
+        """What it prints first; then it is stopped as Ctrl-C would."""
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        watchdog = signal_after(process, FIRST_LINE_SECONDS)
+        try:
+            line = process.stdout.readline()
+            went_on = goes_on(process)
+        finally:
+            watchdog.cancel()
+            stop(process)
+        if not line.strip() or not went_on:
+            raise CommandFailedError(f"{command}\nprinted {line!r} and {'went on' if went_on else 'ended'}")
+        return line
+
+
+def goes_on(process: subprocess.Popen[str]) -> bool:
+    """Whether a command that has printed something is still there a moment later."""
+    try:
+        process.wait(MOMENT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def signal_after(process: subprocess.Popen[str], seconds: float) -> Timer:
+    """Stop a process that says nothing, so that reading from it ends."""
+    timer = Timer(seconds, lambda: stop(process))
+    timer.start()
+    return timer
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Ctrl-C to the command and all that it started; the hard way when that is not heard."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(10)
+            return
+        except ProcessLookupError:
+            process.wait(10)
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,163 @@
+"""Every command of the documentation is typed and every manifest applied, page by page, on a cluster of its own.
+
+The cluster is the one that docs/flows/install.md starts: a real control plane, nodes and Prometheus. Operator and
+detector are installed by the pages' first `helm install`. Python blocks: tests/integration/docs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+from documentation.cluster import Cluster, Reader, reader
+from documentation.pages import PAGES, ROOT, Piece, pieces
+from documentation.terminal import CommandFailedError
+
+pytestmark = [pytest.mark.xdist_group("documentation"), pytest.mark.slow, pytest.mark.timeout(300)]
+
+CONTAINERS: Final = "needs containers, and images from a registry"
+SUITE: Final = (
+    "takes minutes: CI runs `make test`, and tests/unit and tests/e2e what the demo and the benchmarks are made of"
+)
+NAMED: Final = "names an option, without what it takes"
+NOT_TYPED: Final = {
+    "make demo*": SUITE,
+    "make test": SUITE,
+    "python -m bench*": f"{SUITE}; needs measured data beside the repository",
+    "make binaries && . .venv/bin/activate": "made the environment that this runs in",
+    "docker build *": f"{CONTAINERS}; tests/integration/chart installs what each target does, and starts it",
+    "kind create cluster": CONTAINERS,
+    "kind load docker-image *": CONTAINERS,
+    "helm install monitoring *": "a chart from the internet",
+    "kubectl port-forward *": "the sandbox's nodes forward no ports; the request after it goes to the Service",
+    "plimsoll recommend --model hf://ORG/NAME": "asks the hub; tests/unit/cli answer in its place",
+    "plimsoll recommend --mix-accelerators": NAMED,
+    "plimsoll recommend --observed": NAMED,
+    "plimsoll load --service": NAMED,
+    "plimsoll sandbox up --helm": "tests/integration/chart runs in such a one",
+    "plimsoll sandbox up --helm --without=operator,detector": "starts the cluster of these tests",
+}
+"""Commands that are not typed, by pattern, and why. Whatever is not in here is."""
+NOT_READ: Final = {
+    "docs/guides/interop.md": "objects of other projects, whose definitions tests/integration/interop serves",
+}
+"""Pages that other tests follow."""
+
+
+def is_done(piece: Piece) -> bool:
+    """Whether a piece of a page is done here."""
+    return piece.language != "python" and not any(fnmatchcase(piece.text, pattern) for pattern in NOT_TYPED)
+
+
+def order(page: Path) -> tuple[bool, str]:
+    """By name, but the page that installs comes first."""
+    return page.name != "install.md", str(page.relative_to(ROOT))
+
+
+REMOVING: Final = [ROOT / "charts" / "plimsoll" / "README.md", ROOT / "docs" / "guides" / "operations.md"]
+"""They take the definition away, and with it every service: so they are followed last."""
+FOLLOWED: Final = [
+    page
+    for page in sorted(PAGES, key=order)
+    if page not in REMOVING and str(page.relative_to(ROOT)) not in NOT_READ and any(map(is_done, pieces(page)))
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One cluster for all pages."""
+    started = Cluster(tmp_path_factory.mktemp("documentation"))
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+@pytest.fixture(autouse=True)
+def show_logs_on_failure() -> None:
+    """A failure here has the command and all that it said; the sandbox of the other tests is not started for it."""
+
+
+def follow(cluster: Cluster, page: Path, state: Path) -> None:
+    """Do what a page says, in its order."""
+    found = [piece for piece in pieces(page) if is_done(piece)]
+    with reader(cluster, found, state) as someone:
+        for piece in found:
+            printed = someone(piece)
+            # A question of a runbook or a concept has an answer.
+            silent = "-o jsonpath" not in piece.text or " > " in piece.text
+            assert printed.strip() or silent, f"{piece}\nprints nothing"
+
+
+@pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_says_is_done(cluster: Cluster, page: Path, tmp_path: Path) -> None:
+    """What fails is the page's mistake, or the product's."""
+    if page.name != "install.md":
+        cluster.serves_chat()
+    follow(cluster, page, tmp_path)
+
+
+def test_the_static_scrape_configuration_finds_engines_and_processes(cluster: Cluster) -> None:
+    """A Prometheus without its operator, with the page's file: the labels that the detector asks for, and our own."""
+    cluster.serves_chat()
+    cluster.type("plimsoll monitoring --output plimsoll")
+    [config] = [
+        document
+        for piece in pieces(ROOT / "docs" / "guides" / "prometheus.md")
+        if piece.language == "yaml"
+        for document in yaml.safe_load_all(piece.text)
+        if "scrape_configs" in document
+    ]
+    with cluster.prometheus_with(config) as answer:
+        [engine] = answer('vllm:num_requests_running{llmservice="chat"}')
+        assert engine["metric"]["namespace"] == "ml"
+        assert engine["metric"]["pod"].startswith("chat-engine-")
+        [own] = answer('plimsoll_service_ready_replicas{llmservice="chat"}')
+        assert own["metric"]["namespace"] == "ml", "of the service, not of the process that tells it"
+
+
+def test_every_reason_is_still_needed() -> None:
+    """An entry that fits no command goes."""
+    typed = [piece.text for page in PAGES for piece in pieces(page) if piece.language == "shell"]
+    assert [pattern for pattern in NOT_TYPED if not any(fnmatchcase(text, pattern) for text in typed)] == []
+    assert [name for name in NOT_READ if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("kubectl get llmservicez", "llmservicez"),
+        ("kubectl get llm chat --watch -n nowhere", "nowhere"),
+        ("plimsoll recommend --model no/such --gpu L40S", "no/such"),
+        ("kubectl get llm -A | grep no-such-service", "exit code 1"),
+    ],
+)
+def test_a_wrong_command_fails(cluster: Cluster, command: str, complaint: str) -> None:
+    """Control."""
+    with pytest.raises(CommandFailedError, match=complaint):
+        cluster.type(command)
+
+
+def test_a_wrong_manifest_fails(cluster: Cluster) -> None:
+    """Control: a field that the definition does not have."""
+    cluster.serves_chat()
+    wrong = (
+        "apiVersion: plimsoll.dev/v1alpha1\nkind: LLMService\nmetadata: {name: wrong}\n"
+        "spec: {model: {uri: 'hf://a/b'}, replica: 1}\n"
+    )
+    with pytest.raises(CommandFailedError, match="replica"):
+        Reader(cluster, {}).applies(wrong)
+
+
+@pytest.mark.parametrize("page", REMOVING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_says_is_done_and_removed(cluster: Cluster, page: Path, tmp_path: Path) -> None:
+    """Upgrade, backup, restore and the end."""
+    cluster.serves_chat()
+    follow(cluster, page, tmp_path)
+    with pytest.raises(CommandFailedError, match="llm"):
+        cluster.type("kubectl get llm")
