@@ -66,6 +66,7 @@ class Cluster:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._serves = False
         self.desk = folder / "desk"
         _lay(self.desk)
         clients = [str(binaries.resolve(client).parent) for client in ("kubectl", "helm", "prometheus", "promtool")]
@@ -98,6 +99,8 @@ class Cluster:
 
     def serves_chat(self) -> None:
         """What most pages take for granted: Plimsoll runs, `ml/chat` serves, and the detector sees it."""
+        if self._serves:
+            return
         definition = self.type(f"kubectl get crd {DEFINITION} --ignore-not-found")
         if not self.releases() or not definition:
             self.type(
@@ -107,11 +110,12 @@ class Cluster:
         self.type("kubectl apply -f examples/chat.yaml")
         for condition in ("Available", "MetricsAvailable"):
             self.type(f"kubectl wait --for=condition={condition} llm/chat --timeout=90s")
+        self._serves = True
 
-    def again(self) -> None:
-        """Undo what the last page did to what the next one takes for granted."""
-        (self.desk / "chat.yaml").write_bytes((ROOT / "examples" / "chat.yaml").read_bytes())
-        self.type("kubectl uncordon -l nvidia.com/gpu.product")
+    def is_empty(self) -> bool:
+        """Whether a page has taken the definition away, and all services with it."""
+        self._serves = bool(self.type(f"kubectl get crd {DEFINITION} --ignore-not-found").strip())
+        return not self._serves
 
     @contextmanager
     def prometheus_with(self, config: Mapping[str, Any]) -> Iterator[Callable[[str], list[Any]]]:
@@ -173,10 +177,12 @@ def reader(cluster: Cluster, page: Iterable[Piece], state: Path) -> Iterator[Rea
     begins = any(command.startswith("plimsoll sandbox up") for command in commands)
     if begins:
         own["XDG_STATE_HOME"] = str(state)
-    cluster.again()
+    (cluster.desk / "chat.yaml").write_bytes((ROOT / "examples" / "chat.yaml").read_bytes())
     try:
         yield Reader(cluster, own)
     finally:
+        if any(command.startswith("kubectl cordon") for command in commands):
+            cluster.type("kubectl uncordon -l nvidia.com/gpu.product")
         if begins:
             cluster.type("plimsoll sandbox down --all", environment=own)
 
@@ -202,10 +208,19 @@ class Reader:
             template = "'http://{.spec.clusterIP}:{.spec.ports[0].port}'"
             address = self.cluster.type(f"kubectl get service minimal -o jsonpath={template}", environment=self.own)
             command = command.replace(FORWARDED, address)
-        if is_rehearsed(command, installed=bool(self.cluster.releases())):
+        if self.only_rehearses(command):
             command = f"{command.replace(' --wait', '')} --dry-run=server"
             command += " --take-ownership" if "helm install" in command else ""
         return self.cluster.type(command, environment=self.own)
+
+    def only_rehearses(self, command: str) -> bool:
+        """Whether helm asks the server what would come of a command, and no more.
+
+        A release is installed once, and not with a registry, a proxy or a Prometheus that is somebody else's.
+        """
+        if not re.search("helm (install|upgrade) plimsoll", command):
+            return False
+        return "example.com" in command or ("helm install" in command and bool(self.cluster.releases()))
 
     def applies(self, text: str) -> str:
         """Let the API server judge every object, and keep each under its name for a later `kubectl apply -f`."""
@@ -219,16 +234,6 @@ class Reader:
                     environment={"KUBECONFIG": str(self.cluster.desk / FRESH)},
                 )
         return printed
-
-
-def is_rehearsed(command: str, *, installed: bool) -> bool:
-    """Whether helm only asks the server what would come of a command.
-
-    A release is installed once, and not with a registry, a proxy or a Prometheus that is somebody else's.
-    """
-    return ("helm install" in command and (installed or "example.com" in command)) or (
-        command.startswith("helm upgrade") and "example.com" in command
-    )
 
 
 def _lay(desk: Path) -> None:

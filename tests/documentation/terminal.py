@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Timer
 from typing import Final
 
 ENDLESS: Final = re.compile(r" (?:-w|--watch|--follow)\b")
@@ -58,7 +60,9 @@ class Terminal:
         command = self.typed(command)
         if command not in self.answers:
             seen = {**self.environment, **(environment or {})}
+            began = time.monotonic()
             answer = self._first_line(command, seen) if ENDLESS.search(command) else self._whole(command, seen)
+            print(f"{time.monotonic() - began:6.1f} s  {command}")  # beside a failure, and with `pytest -rP`
             if not SAME_ANSWER.match(command):
                 return answer
             self.answers[command] = answer
@@ -83,31 +87,43 @@ class Terminal:
         return done.stdout
 
     def _first_line(self, command: str, environment: Mapping[str, str]) -> str:
-        """What it prints first; then it is stopped as Ctrl-C would."""
-        process = subprocess.Popen(
-            ["bash", "-c", command],
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        watchdog = signal_after(process, FIRST_LINE_SECONDS)
+        """What it shows first in a terminal; then it is stopped as Ctrl-C would."""
+        reading, writing = pty.openpty()
         try:
-            line = process.stdout.readline()
-            went_on = goes_on(process)
+            process = subprocess.Popen(
+                ["bash", "-c", command],
+                cwd=self.folder,
+                env={**environment, "TERM": "xterm"},
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                start_new_session=True,
+            )
+            try:
+                shown = first_line(reading)
+                went_on = goes_on(process)
+            finally:
+                stop(process)
         finally:
-            watchdog.cancel()
-            stop(process)
-        if not line.strip() or not went_on:
-            raise CommandFailedError(f"{command}\nprinted {line!r} and {'went on' if went_on else 'ended'}")
-        return line
+            os.close(writing)
+            os.close(reading)
+        if not shown.strip() or not went_on:
+            raise CommandFailedError(f"{command}\nshows {shown!r} and {'goes on' if went_on else 'ends'}")
+        return shown
 
 
-def goes_on(process: subprocess.Popen[str]) -> bool:
+def first_line(terminal: int) -> str:
+    """What appears in a terminal until a line is whole or too much time has passed."""
+    shown = b""
+    deadline = time.monotonic() + FIRST_LINE_SECONDS
+    while b"\n" not in shown:
+        if not select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            break
+        shown += os.read(terminal, 65_536)
+    return shown.decode(errors="replace")
+
+
+def goes_on(process: subprocess.Popen[bytes]) -> bool:
     """Whether a command that has printed something is still there a moment later."""
     try:
         process.wait(MOMENT_SECONDS)
@@ -116,14 +132,7 @@ def goes_on(process: subprocess.Popen[str]) -> bool:
     return False
 
 
-def signal_after(process: subprocess.Popen[str], seconds: float) -> Timer:
-    """Stop a process that says nothing, so that reading from it ends."""
-    timer = Timer(seconds, lambda: stop(process))
-    timer.start()
-    return timer
-
-
-def stop(process: subprocess.Popen[str]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """Ctrl-C to the command and all that it started; the hard way when that is not heard."""
     for number in (signal.SIGINT, signal.SIGKILL):
         try:
