@@ -44,9 +44,9 @@ REPLACED: Final = {
     r"(?<!\w)MODEL(?!\w)": "meta-llama/Llama-3.1-8B-Instruct",
     r"(?<!\w)GPU(?!\w)": "L40S",
     r"(?<!\w)DIR(?!\w)": "monitoring",
-    r"--duration \w+": "--duration 3s",
+    r"--duration \w+": "--duration 3s --length-factor 0.1",
 }
-"""Words that a page leaves to its reader, and how long traffic lasts."""
+"""Words that a page leaves to its reader; and traffic lasts seconds instead of minutes, with short answers."""
 FASTER: Final = "detector.interval=2s,detector.window=10s,operator.scrapeInterval=2s,monitoring.interval=2s"
 """As the demo has them: what takes minutes with the defaults takes seconds."""
 ANSWER_SECONDS: Final = 30.0

@@ -16,8 +16,8 @@ from typing import Final
 
 ENDLESS: Final = re.compile(r" (?:-w|--watch|--follow)\b")
 """A command with one of these goes on until it is stopped: its first line is enough."""
-SAME_ANSWER: Final = re.compile(r"plimsoll (?:recommend|memory|predict) ")
-"""Commands that only compute: typed again on another page, they would say the same again."""
+SAME_ANSWER: Final = re.compile(r"plimsoll (?:recommend|memory|predict) |kubectl plimsoll (?:status|explain|top)\b")
+"""Commands that only look: typed again on another page, in the same place, they would say the same again."""
 SECONDS: Final = 150.0
 """Above the longest `--timeout` that is waited for (120 s)."""
 FIRST_LINE_SECONDS: Final = 30.0
@@ -43,7 +43,7 @@ class Terminal:
     folder: Path
     environment: Mapping[str, str]
     substitutes: Mapping[str, str] = field(default_factory=dict)
-    answers: dict[str, str] = field(default_factory=dict)
+    answers: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def typed(self, command: str) -> str:
         """The command with its substitutes."""
@@ -58,15 +58,16 @@ class Terminal:
             CommandFailedError: another exit code than 0, or nothing printed in time.
         """
         command = self.typed(command)
-        if command not in self.answers:
-            seen = {**self.environment, **(environment or {})}
-            began = time.monotonic()
-            answer = self._first_line(command, seen) if ENDLESS.search(command) else self._whole(command, seen)
-            print(f"{time.monotonic() - began:6.1f} s  {command}")  # beside a failure, and with `pytest -rP`
-            if not SAME_ANSWER.match(command):
-                return answer
-            self.answers[command] = answer
-        return self.answers[command]
+        seen = {**self.environment, **(environment or {})}
+        asked = (command, seen.get("KUBECONFIG", ""))
+        if asked in self.answers:
+            return self.answers[asked]
+        began = time.monotonic()
+        answer = self._first_line(command, seen) if ENDLESS.search(command) else self._whole(command, seen)
+        print(f"{time.monotonic() - began:6.1f} s  {command}")  # beside a failure, and with `pytest -rP`
+        if SAME_ANSWER.match(command):
+            self.answers[asked] = answer
+        return answer
 
     def _whole(self, command: str, environment: Mapping[str, str]) -> str:
         try:
