@@ -54,17 +54,14 @@ def is_done(piece: Piece) -> bool:
     return piece.language != "python" and not any(fnmatchcase(piece.text, pattern) for pattern in NOT_TYPED)
 
 
-def order(page: Path) -> tuple[bool, str]:
-    """By name, but the page that installs comes first."""
-    return page.name != "install.md", str(page.relative_to(ROOT))
-
-
-REMOVING: Final = [ROOT / "charts" / "plimsoll" / "README.md", ROOT / "docs" / "guides" / "operations.md"]
-"""They take the definition away, and with it every service: so they are followed last."""
+CHART: Final = ROOT / "charts" / "plimsoll" / "README.md"
+INSTALL: Final = ROOT / "docs" / "flows" / "install.md"
+OPERATIONS: Final = ROOT / "docs" / "guides" / "operations.md"
 FOLLOWED: Final = [
     page
-    for page in sorted(PAGES, key=order)
-    if page not in REMOVING and str(page.relative_to(ROOT)) not in NOT_READ and any(map(is_done, pieces(page)))
+    for page in PAGES
+    if page not in (CHART, INSTALL, OPERATIONS)
+    if str(page.relative_to(ROOT)) not in NOT_READ and any(map(is_done, pieces(page)))
 ]
 
 
@@ -94,11 +91,16 @@ def follow(cluster: Cluster, page: Path, state: Path) -> None:
             assert printed.strip() or silent, f"{piece}\nprints nothing"
 
 
+def test_plimsoll_is_installed(cluster: Cluster, tmp_path: Path) -> None:
+    """What a page says of a cluster without it."""
+    follow(cluster, INSTALL, tmp_path)
+    assert cluster.releases()
+
+
 @pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_says_is_done(cluster: Cluster, page: Path, tmp_path: Path) -> None:
     """What fails is the page's mistake, or the product's."""
-    if page.name != "install.md":
-        cluster.serves_chat()
+    cluster.serves_chat()
     follow(cluster, page, tmp_path)
 
 
@@ -153,9 +155,15 @@ def test_a_wrong_manifest_fails(cluster: Cluster) -> None:
         Reader(cluster, {}).applies(wrong)
 
 
-@pytest.mark.parametrize("page", REMOVING, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_says_is_done_and_removed(cluster: Cluster, page: Path, tmp_path: Path) -> None:
-    """Upgrade, backup, restore and the end."""
+def test_plimsoll_is_removed(cluster: Cluster, tmp_path: Path) -> None:
+    """After upgrade, rollback, backup and restore."""
     cluster.serves_chat()
-    follow(cluster, page, tmp_path)
+    follow(cluster, OPERATIONS, tmp_path)
+    assert cluster.releases() == []
+    assert cluster.is_empty()
+
+
+def test_plimsoll_is_installed_and_removed_again(cluster: Cluster, tmp_path: Path) -> None:
+    """The chart's own page, on a cluster on which nothing is left."""
+    follow(cluster, CHART, tmp_path)
     assert cluster.is_empty()
