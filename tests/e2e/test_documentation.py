@@ -18,7 +18,7 @@ from documentation.cluster import Cluster, Reader, reader
 from documentation.pages import PAGES, ROOT, Piece, pieces
 from documentation.terminal import CommandFailedError
 
-pytestmark = [pytest.mark.xdist_group("documentation"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("documentation"), pytest.mark.slow, pytest.mark.timeout(600)]
 
 CONTAINERS: Final = "needs containers, and images from a registry"
 SUITE: Final = (
