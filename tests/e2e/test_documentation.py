@@ -14,8 +14,9 @@ from typing import Final
 import pytest
 import yaml
 
-from documentation.cluster import Cluster, Reader, reader
+from documentation.cluster import START, Cluster
 from documentation.pages import PAGES, ROOT, Piece, pieces
+from documentation.reader import Reader, reader
 from documentation.terminal import CommandFailedError
 
 pytestmark = [pytest.mark.xdist_group("documentation"), pytest.mark.slow, pytest.mark.timeout(600)]
@@ -40,7 +41,7 @@ NOT_TYPED: Final = {
     "plimsoll recommend --observed": NAMED,
     "plimsoll load --service": NAMED,
     "plimsoll sandbox up --helm": "tests/integration/chart runs in such a one",
-    "plimsoll sandbox up --helm --without=operator,detector": "starts the cluster of these tests",
+    START: "starts the cluster of these tests",
 }
 """Commands that are not typed, by pattern, and why. Whatever is not in here is."""
 NOT_READ: Final = {
