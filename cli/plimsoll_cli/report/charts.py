@@ -90,7 +90,8 @@ def timeseries(
             fillcolor=PALETTE[5],
             opacity=0.08,
             line_width=0,
-            annotation={"text": band.label, "font": {"size": 11}},
+            # On a ground of its own: a line at the top of its axis runs through here.
+            annotation={"text": band.label, "font": {"size": 11}, "bgcolor": "white", "opacity": 0.9},
             annotation_position="top left",
         )
     return _html(figure)

@@ -1,4 +1,4 @@
-"""What the Dockerfiles do, without a container: install one component from the lock, and start its entry point."""
+"""What the Dockerfile does, without a container: install one component from the lock, and start its entry point."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_grou
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the Dockerfiles copy, and nothing else."""
+    """What the Dockerfile copies, and nothing else."""
     if not os.access(UV, os.X_OK):
         pytest.skip("uv is not here: `make setup` gets it")
     folder = tmp_path_factory.mktemp("sources")

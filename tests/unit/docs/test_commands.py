@@ -1,4 +1,4 @@
-"""Commands that the documentation shows exist, with the options it gives them. Nothing is run."""
+"""Commands that the documentation shows exist, with the options it gives them. tests/e2e runs them; here none is."""
 
 from __future__ import annotations
 
@@ -14,30 +14,25 @@ import click
 import pytest
 import yaml
 
+from documentation.pages import PAGES, ROOT, Piece, pieces, read
 from plimsoll_cli.__main__ import plimsoll
 
-ROOT = Path(__file__).resolve().parents[3]
-PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "charts" / "plimsoll" / "README.md"])
-FENCED = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-INDENTED = re.compile(r"^ {4}(?:\$ )?((?:plimsoll|kubectl|helm|make|python) (?:\\\n|[^\n])*)", re.MULTILINE)
 VALUES = yaml.safe_load((ROOT / "charts" / "plimsoll" / "values.yaml").read_text(encoding="utf-8"))
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+MENTIONED = (
+    ["plimsoll", "load", "--service"],
+    ["plimsoll", "recommend", "--observed"],
+    ["plimsoll", "recommend", "--mix-accelerators"],
+)
+"""An option by its name, without what it takes."""
 SEPARATORS = {"|", "&&", "||", ";", "&"}
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """Every simple command of a page's shell blocks, in words."""
-    for block in [*FENCED.findall(text), *INDENTED.findall(text)]:
-        begun = ""
-        for line in block.replace("\\\n", " ").splitlines():
-            begun = f"{begun}\n{line}" if begun else line.strip().removeprefix("$ ")
-            try:
-                words = split(begun)
-            except ValueError:
-                continue  # a quotation that ends on a later line
-            begun = ""
-            yield from words
-        assert not begun, f"a quotation does not end: {begun}"
+def commands(found: list[Piece]) -> Iterator[list[str]]:
+    """Every simple command of a page, in words."""
+    for piece in found:
+        if piece.language == "shell":
+            yield from split(piece.text.replace("\\\n", " "))
 
 
 def split(line: str) -> list[list[str]]:
@@ -65,6 +60,10 @@ def why_not(words: list[str]) -> str | None:
             return why_not_file(rest)
         case ["make", target, *_]:
             return None if target in TARGETS else f"the Makefile has no target {target}"
+        case ["python", "-m", "bench", name, *_]:
+            return None if (ROOT / "bench" / f"{name}.py").is_file() else f"there is no benchmark {name}"
+        case ["python", "-m", module, *_] if module.startswith("bench."):
+            return None if (ROOT / f"{module.replace('.', '/')}.py").is_file() else f"there is no module {module}"
         case ["python", "-m", module, *_]:
             return None if importlib.util.find_spec(module) else f"there is no module {module}"
         case ["helm", "install" | "upgrade", *rest]:
@@ -131,13 +130,12 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_exist(page: Path) -> None:
-    found = list(commands(page.read_text(encoding="utf-8")))
+    found = [words for words in commands(pieces(page)) if words not in MENTIONED]
     assert [f"{shlex.join(words)}: {why}" for words in found if (why := why_not(words)) is not None] == []
 
 
 def test_the_quickstart_has_commands() -> None:
-    text = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
-    first = {words[0] for words in commands(text)}
+    first = {words[0] for words in commands(pieces(ROOT / "docs" / "quickstart.md"))}
     assert {"make", "plimsoll", "kubectl", "helm"} <= first
 
 
@@ -153,21 +151,34 @@ def test_the_quickstart_has_commands() -> None:
         ("plimsoll sandbox exec -- kubectl plimsoll tops", "has no command tops"),
         ("kubectl apply -f examples/none.yaml", "no file examples/none.yaml"),
         ("make dem", "no target dem"),
+        ("python -m bench serch", "no benchmark serch"),
         ("helm install plimsoll charts/plimsoll --set prometheus.uri=x", "no value prometheus.uri"),
         ("FOO=1 plimsoll demo --engin vllm", "No such option"),
     ],
 )
 def test_a_wrong_command_is_noticed(line: str, complaint: str) -> None:
     """Control: the test above can fail."""
-    (words,) = commands(f"```sh\n{line}  # a comment\n```\n")
+    (words,) = commands(read(f"```sh\n{line}  # a comment\n```\n", "page"))
     assert complaint in (why_not(words) or "")
 
 
-def test_lines_are_read_as_a_shell_reads_them() -> None:
-    text = "```sh\nhelm install a \\\n  --set b=c && kubectl get llm | cat # end\n```\n\n    plimsoll top -A\n"
-    assert list(commands(text)) == [
+def test_a_page_is_read_as_a_person_reads_it() -> None:
+    text = (
+        "# Page\n\n```sh\nhelm install a \\\n  --set b=c && kubectl get llm | cat # end\n```\n\n    plimsoll top -A\n\n"
+        "Not `kubectl get`, but `kubectl get\nnodes -w`. <!-- `kubectl get nothing at all` -->\n\n"
+        "    $ kubectl get llm\n    NAME   MODEL\n\n```console\n$ kubectl get -o jsonpath='{\n}'\n```\n"
+        "```python\nplimsoll\n```\n"
+    )
+    found = read(text, "page")
+    assert [(piece.line, piece.language) for piece in found] == [
+        (4, "shell"), (8, "shell"), (10, "shell"), (13, "shell"), (17, "shell"), (21, "python"),
+    ]  # fmt: skip
+    assert list(commands(found)) == [
         ["helm", "install", "a", "--set", "b=c"],
         ["kubectl", "get", "llm"],
         ["cat"],
         ["plimsoll", "top", "-A"],
+        ["kubectl", "get", "nodes", "-w"],
+        ["kubectl", "get", "llm"],
+        ["kubectl", "get", "-o", "jsonpath={\n}"],
     ]

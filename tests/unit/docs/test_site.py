@@ -1,4 +1,4 @@
-"""The site's navigation has every page, and headings that links name exist."""
+"""The site's navigation has every page, every word has one, and headings that links name exist."""
 
 from __future__ import annotations
 
@@ -44,7 +44,19 @@ def anchors(page: Path) -> set[str]:
 def test_every_page_is_in_the_navigation_once() -> None:
     config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506  a safe loader
     listed = list(pages_of(config["nav"]))
-    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in PAGES), "nav of mkdocs.yml"
+    there = {str(page.relative_to(DOCS)) for page in PAGES}
+    assert sorted(listed) == sorted(there | {"reference/chart.md"}), "nav of mkdocs.yml"
+
+
+def test_every_word_leads_to_a_page_of_its_own() -> None:
+    """The table on the first page says each word in a line; the rest is one page for each."""
+    words = (DOCS / "index.md").read_text(encoding="utf-8").partition("## Words")[2]
+    rows = [row for row in words.splitlines() if row.startswith("| ")][1:]
+    pages = [re.match(r"\| \[[^]]+\]\((concepts/[\w-]+\.md)\) \|", row) for row in rows]
+    assert all(pages), [row for row, page in zip(rows, pages, strict=True) if not page]
+    led_to = {page[1] for page in pages if page}
+    assert len(led_to) >= 9
+    assert [page for page in led_to if not (DOCS / page).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))

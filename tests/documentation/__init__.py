@@ -1,0 +1,1 @@
+"""The documentation as its readers use it: its commands and its code, in the order of the page."""
