@@ -53,7 +53,7 @@ def _most(ask: Ask, place: Place) -> tuple[float, float]:
     context = workload.input_tokens + 0.5 * workload.output_tokens
     cached = _cache_read(place.form, shape.tensor, context) / shape.stages
     slack = SLACK if ask.corrections is None else CORRECTED_SLACK
-    bandwidth = gpu.memory_bandwidth * slack
+    bandwidth = gpu.data_bandwidth * slack
     room = gpu.memory_gib * GIB - _weights_held(place.form, shape) / shape.stages
     decoding = min(float(ask.limits.max_num_seqs or MOST_SEQUENCES), room / cached if cached else math.inf)
     longest = math.inf if ask.objectives.tpot is None else ask.objectives.tpot
@@ -145,5 +145,5 @@ def _cache_read(form: Form, tensor: int, context: float) -> float:
 def idle_e2e(ask: Ask, place: Place) -> float:
     """Seconds that a mean response takes at least on an idle replica: the weights are read once per output token."""
     slack = SLACK if ask.corrections is None else CORRECTED_SLACK
-    per_token = _weights_read(place.form, place.shape) / (place.gpu.memory_bandwidth * slack)
+    per_token = _weights_read(place.form, place.shape) / (place.gpu.data_bandwidth * slack)
     return max(ask.workload.output_tokens - 1.0, 0.0) * per_token
