@@ -199,10 +199,10 @@ class StepTimeModel:
 def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency) -> StepTimeModel:
     stages = config.pipeline_parallel_size
     kernels, serving = efficiency.kernels, efficiency.serving
-    gpu = _under_load(gpu, efficiency)
+    gpu = under_load(gpu, efficiency)
     bandwidth = gpu.data_bandwidth
     layers = len(facts.layers) / stages
-    collective, per_token_collective = _collective(facts, gpu, config, efficiency, layers)
+    collective, per_token_collective = collectives(facts, gpu, config, efficiency, layers)
     curve = _curve(facts, gpu, config, efficiency)
     fp8 = kv_bytes_per_element(facts, config.kv_cache_dtype) < 2
     decode, prefill = (kernels.decode_fp8, kernels.prefill_fp8) if fp8 else (kernels.decode, kernels.prefill)
@@ -234,7 +234,7 @@ def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, effici
     )
 
 
-def _under_load(gpu: Accelerator, efficiency: Efficiency) -> Accelerator:
+def under_load(gpu: Accelerator, efficiency: Efficiency) -> Accelerator:
     """The GPU with the arithmetic that it sustains."""
     share = efficiency.serving.arithmetic
     if HALF_RATE in gpu.product:
@@ -275,7 +275,7 @@ def _head(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency:
     )
 
 
-def _collective(
+def collectives(
     facts: ModelFacts,
     gpu: Accelerator,
     config: EngineConfig,
