@@ -23,8 +23,8 @@ from rich.progress import Progress, TaskID
 
 SCRIPT: Final = Path(__file__).parents[1] / "scripts" / "aiconfigurator_estimates.py"
 
-LONGEST: Final = 600.0
-"""Seconds after which an estimate is given up: the first of a model reads its tables, later ones take a second."""
+LONGEST: Final = 1800.0
+"""Seconds after which an estimate is given up: the first of a model reads its tables, minutes on a busy machine."""
 
 PROCESSES: Final = 4
 """Most processes that answer at once; each reads the tables of its models itself (half a GB)."""

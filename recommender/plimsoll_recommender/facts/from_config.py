@@ -79,6 +79,11 @@ def _facts(
         raise UnknownModelError(
             f"model {named}: architecture {architecture} has no hidden_size: only language models are understood"
         )
+    if fields.get("num_attention_heads", "n_head", "num_heads", "n_heads") is None and fields.get("state_size"):
+        raise UnknownModelError(
+            f"model {named}: architecture {architecture} has no attention: models of recurrent layers alone are not "
+            "understood, hybrids with attention layers are"
+        )
     if fields.flag("is_encoder_decoder"):
         raise UnknownModelError(f"model {named}: encoder-decoder architecture {architecture} is not understood")
     if weight_bytes is not None and (not is_real(weight_bytes) or weight_bytes <= 0):
