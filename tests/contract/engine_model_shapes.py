@@ -22,6 +22,8 @@ from vllm.model_executor.model_loader.utils import initialize_model
 from vllm.model_executor.models import registry
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import set_default_torch_dtype
+from vllm.v1.attention.backend import MultipleOf
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 from vllm.v1.core import kv_cache_utils
 
 BLOCK = 16
@@ -33,6 +35,7 @@ torch.cpu._is_avx512_bf16_supported = lambda: False
 registry._run_in_subprocess = lambda look: look()
 # Block sizes of GPUs: multiples of 16.
 type(current_platform)._find_non_ssm_backends = classmethod(lambda cls, config: [])
+CPUAttentionBackend.get_supported_kernel_block_sizes = staticmethod(lambda *backend: [MultipleOf(BLOCK)])
 
 
 class GpuBackend:
@@ -64,6 +67,7 @@ def settings(config: dict[str, Any], tensor: int, folder: Path) -> Any:
     made = arguments.create_engine_config()
     made.parallel_config.tensor_parallel_size = tensor
     made.cache_config.block_size = BLOCK
+    made.cache_config.kv_cache_layout = "LBNHC"
     made.scheduler_config.disable_hybrid_kv_cache_manager = False
     return made
 
@@ -72,6 +76,11 @@ def answer(case: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Bytes of parameters on one GPU, and the KV cache that the memory holds."""
     made = settings(case["config"], case["tensor"], folder)
     with set_current_vllm_config(made):
+        if parallel_state._TP is None:
+            parallel_state.init_distributed_environment(1, 0, f"file://{folder}/group", 0, "gloo")
+            parallel_state.initialize_model_parallel(1, 1)
+            # It is made with the first model only when that has experts.
+            parallel_state._EP = parallel_state._EP or parallel_state._DP
         parallel_state._TP.world_size = case["tensor"]
         if made.model_config.is_hybrid:
             current_platform._align_hybrid_block_size(made, GpuBackend)
@@ -95,8 +104,6 @@ def answer(case: dict[str, Any], folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Answer every case."""
     with tempfile.TemporaryDirectory() as folder:
-        parallel_state.init_distributed_environment(1, 0, f"file://{folder}/group", 0, "gloo")
-        parallel_state.initialize_model_parallel(1, 1)
         for number, case in enumerate(json.load(sys.stdin)):
             place = Path(folder) / str(number)
             place.mkdir()
