@@ -8,37 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.progress import Progress
-
 from bench import recommender_latency
+from bench.aiconfigurator_parts.environment import NotInstalledError
+from bench.aiconfigurator_parts.estimates import answers
 from bench.figures import Context, Figure
 from bench.latency_parts.runs import SYNTHETIC_FP4, Run
 from plimsoll_recommender import predict
-from plimsoll_runtime.vllm_environment import VllmUnavailableError, cache_directory, find_uv
-
-REQUIREMENT: Final = "aiconfigurator==0.12.0"
-"""What is compared with; its database comes with it (about 200 MB)."""
-
-PYTHON_VERSION: Final = "3.11"
-
-SCRIPT: Final = Path(__file__).parent / "scripts" / "aiconfigurator_estimates.py"
-
-TIME_LIMIT: Final = 1800.0
-"""Seconds for all estimates together: the first of a model reads its tables, later ones take about a second."""
 
 QUICK_ROWS: Final = 12
 """Rows of the quick version."""
@@ -50,10 +32,6 @@ STAND_INS: Final[dict[str, tuple[str, dict[str, str]]]] = {
 """A model of the same shape that aiconfigurator knows, and what to change, for one that is only known here."""
 
 
-class NotInstalledError(Exception):
-    """aiconfigurator cannot be had. Its text is one line a person can act on."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """aiconfigurator's estimate of a run: seconds, and how long it took."""
@@ -62,33 +40,6 @@ class Answer:
     tpot: float
     seconds: float
     database: str
-
-
-def environment() -> Path:
-    """The interpreter of aiconfigurator's own environment in Plimsoll's cache, made now when it is not there.
-
-    Raises:
-        NotInstalledError: no uv, or a package that cannot be installed.
-    """
-    root = cache_directory(os.environ) / "environments" / REQUIREMENT.replace("==", "-")
-    python, marker = root / "bin" / "python", root / ".complete"
-    if marker.is_file():
-        return python
-    try:
-        uv = str(find_uv(os.environ))
-    except VllmUnavailableError as error:
-        raise NotInstalledError(str(error)) from error
-    print(f"  installing {REQUIREMENT} into {root} (0.7 GB on disk, done once)", file=sys.stderr, flush=True)
-    for command in (
-        [uv, "venv", "--quiet", "--no-project", "--clear", "--python", PYTHON_VERSION, str(root)],
-        [uv, "pip", "install", "--quiet", "--python", str(python), REQUIREMENT],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = " | ".join(done.stderr.strip().splitlines()[-2:])
-            raise NotInstalledError(f"{REQUIREMENT} cannot be installed: {said}")
-    marker.write_text(f"{REQUIREMENT}\n")
-    return python
 
 
 def query(run: Run) -> dict[str, Any]:
@@ -111,60 +62,17 @@ def query(run: Run) -> dict[str, Any]:
     }
 
 
-def estimates(python: Path, runs: Sequence[Run], skipped: list[str]) -> list[Answer | None]:
+def estimates(runs: Sequence[Run], skipped: list[str]) -> list[Answer | None]:
     """aiconfigurator's answer to each run, None where it has none; the reasons go to `skipped`.
 
     Raises:
-        NotInstalledError: it crashed, or did not answer in time.
+        NotInstalledError: it cannot be had, crashed, or did not answer in time.
     """
     # The same configuration was measured several times, with several releases: it is asked once.
-    asked = [json.dumps(query(run), sort_keys=True) for run in runs]
-    different = sorted(set(asked))
-    found = dict(zip(different, _ask(python, different), strict=True))
-    answers = [found[text] for text in asked]
-    reasons = Counter(item["error"].partition(" at /")[0] for item in answers if "error" in item)
+    found = answers([json.dumps(query(run), sort_keys=True) for run in runs])
+    reasons = Counter(item["error"].partition(" at /")[0] for item in found if "error" in item)
     skipped += [f"{count} runs that aiconfigurator cannot answer: {reason}" for reason, count in reasons.items()]
-    return [None if "error" in item else Answer(**item) for item in answers]
-
-
-def _ask(python: Path, queries: Sequence[str]) -> list[dict[str, Any]]:
-    """The answers to queries in JSON, from one process that answers a line at a time."""
-    with (
-        tempfile.TemporaryFile("w+") as asked,
-        tempfile.TemporaryFile("w+") as said,
-        Progress(console=Console(stderr=True), transient=True) as progress,
-    ):
-        asked.write(f"[{','.join(queries)}]")
-        asked.seek(0)
-        process = subprocess.Popen(
-            [str(python), str(SCRIPT)],
-            stdin=asked,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
-        )
-        limit = threading.Timer(TIME_LIMIT, process.kill)
-        limit.start()
-        assert process.stdout is not None
-        try:
-            task = progress.add_task(f"{REQUIREMENT} answers", total=len(queries))
-            answers: list[dict[str, Any]] = []
-            for line in process.stdout:
-                answers.append(json.loads(line))
-                progress.advance(task)
-        finally:
-            limit.cancel()
-            process.kill()
-            process.wait()
-            process.stdout.close()
-        if len(answers) < len(queries):
-            said.seek(0)
-            last = " | ".join(said.read().strip().splitlines()[-2:])
-            raise NotInstalledError(
-                f"{REQUIREMENT} answered {len(answers)} of {len(queries)} within {TIME_LIMIT:.0f} s: {last}"
-            )
-    return answers
+    return [None if "error" in item else Answer(**item) for item in found]
 
 
 def errors(runs: Sequence[Run], answers: Sequence[Answer]) -> tuple[list[float], list[float], list[str]]:
@@ -215,11 +123,11 @@ def run(context: Context) -> list[Figure]:
     if context.quick:
         runs = runs[:: max(1, len(runs) // QUICK_ROWS)]
     try:
-        answers = estimates(environment(), runs, context.skipped)
+        found = estimates(runs, context.skipped)
     except NotInstalledError as error:
         context.skipped.append(f"side by side with aiconfigurator: {error}")
         return []
-    both = [(run, answer) for run, answer in zip(runs, answers, strict=True) if answer is not None]
+    both = [(run, answer) for run, answer in zip(runs, found, strict=True) if answer is not None]
     if not both:
         return []
     runs, known = [run for run, _ in both], [answer for _, answer in both]

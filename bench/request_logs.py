@@ -14,7 +14,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.figures import Context, Figure
-from plimsoll_recommender import Accelerator, EngineConfig, ModelFacts, accelerator
+from plimsoll_recommender import EngineConfig, ModelFacts, accelerator
 from plimsoll_recommender.latency.step_time import StepTimeModel
 from plimsoll_recommender.step_load import StepLoad
 from plimsoll_simulator.replay import (
@@ -123,21 +123,11 @@ def _replica(folder: Path, meta: dict[str, Any]) -> ModelledReplica:
     )
     return modelled_replica(
         ModelFacts.load(asked["model"]),
-        _gpu(folder),
+        accelerator(GPUS[folder.name.partition("_")[0]]),
         config,
         prefix_caching=cache.get("enable_prefix_caching", True),
         kv_blocks=cache.get("num_gpu_blocks"),
     )
-
-
-def _gpu(folder: Path) -> Accelerator:
-    """The catalogue's GPU with the datasheet bandwidth that the log states of its machine.
-
-    One name covers editions: RTX PRO 6000 has 1792 GB/s as a workstation's and 1597 GB/s as a server's (NVIDIA).
-    """
-    machine = json.loads((folder / "config.json").read_text(encoding="utf-8"))["nodes"][0]["instances"][0]
-    gpu = accelerator(GPUS[folder.name.partition("_")[0]])
-    return replace(gpu, memory_bandwidth=machine["npu_mem"]["mem_bw"] * 1e9)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,9 @@ BAR_SECONDS: Final = 0.3
 IMPORT_SECONDS: Final = 0.5
 """What the project holds itself to: one recommendation with explanation on one core, and the import."""
 
+MIXED: Final = 25
+"""Cases that are asked for a fleet of several kinds too."""
+
 CHECKED: Final = 8
 """Cases whose answer is compared with sizing every place (each takes seconds)."""
 
@@ -58,7 +61,17 @@ def run(context: Context) -> list[Figure]:
     ordered = sorted(seconds)
     p99 = ordered[max(0, math.ceil(0.99 * len(ordered)) - 1)]
     where = f"{len(cases)} cases, {len(catalogue())} accelerators, {answered} answered; one core's CPU time"
+    mixed = cases[:: max(1, len(cases) // MIXED)]
+    longer, _, slowest_mix = _times(mixed, Limits(mix_accelerators=True))
     return [
+        Figure(
+            "recommendation of a mixed fleet, median",
+            statistics.median(longer),
+            "s",
+            BAR_SECONDS,
+            detail=f"{len(mixed)} cases, the same accelerators; slowest: {slowest_mix}",
+        ),
+        Figure("recommendation of a mixed fleet, slowest", max(longer), "s", BAR_SECONDS),
         Figure("recommendation, median", statistics.median(seconds), "s", BAR_SECONDS, detail=where),
         Figure("recommendation, p99", p99, "s", BAR_SECONDS, detail=f"slowest: {slowest}"),
         Figure(
@@ -68,23 +81,23 @@ def run(context: Context) -> list[Figure]:
     ]
 
 
-def _times(cases: list[tuple[str, tuple[str, Workload]]]) -> tuple[list[float], int, str]:
+def _times(cases: list[tuple[str, tuple[str, Workload]]], limits: Limits | None = None) -> tuple[list[float], int, str]:
     """(CPU seconds per case, how many have an answer, the slowest case)."""
     facts = {name: ModelFacts.load(name) for name in MODELS}
-    _answer(facts[MODELS[0]], WORKLOADS[0][1])
+    _answer(facts[MODELS[0]], WORKLOADS[0][1], limits)
     seconds, answered = [], 0
     for name, (_, workload) in cases:
         began = time.process_time()
-        found = _answer(facts[name], workload)
+        found = _answer(facts[name], workload, limits)
         seconds.append(time.process_time() - began)
         answered += found is not None
     name, (label, _) = cases[seconds.index(max(seconds))]
     return seconds, answered, f"{name}, {label}, {max(seconds):.3f} s"
 
 
-def _answer(facts: ModelFacts, workload: Workload) -> Recommendation | None:
+def _answer(facts: ModelFacts, workload: Workload, limits: Limits | None) -> Recommendation | None:
     try:
-        return recommend(facts, catalogue(), workload, OBJECTIVES)
+        return recommend(facts, catalogue(), workload, OBJECTIVES, limits)
     except InfeasibleError:
         return None
 

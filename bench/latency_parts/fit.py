@@ -29,7 +29,7 @@ BELIEFS: Final = {
     "arithmetic": Belief(0.85, 0.5, 1.0, 0.3),
     "layer": Belief(15e-6, 1e-6, 50e-6, 0.5),
     "traffic": Belief(6.0, 0.5, 60.0, 0.5),
-    "collective": Belief(0.8, 0.2, 2.0, 0.3),
+    "collective": Belief(1.0, 0.2, 3.0, 0.3),
     "fused": Belief(0.7, 0.2, 1.0, 0.3),
     "routing": Belief(0.95, 0.7, 1.0, 0.05),
     "imbalance": Belief(0.2, 0.02, 1.0, 0.5),

@@ -8,9 +8,15 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Final
 
 from plimsoll_recommender.errors import UnknownAcceleratorError
 from plimsoll_recommender.facts.fields import shown
+
+IN_BAND_DATA: Final = 15 / 16
+"""Share of a GDDR6 memory, and of what it moves, that is data when codes are kept in it: an L40S reports 46,068 of its
+49,152 MiB (an RTX 4090, whose codes are off, 24,564 of 24,576). HBM has chips of its own for codes, GDDR7 has them on
+the die."""
 
 
 @dataclass(frozen=True)
@@ -19,16 +25,17 @@ class Accelerator:
 
     Args:
         product: value of the node label `nvidia.com/gpu.product`.
-        architecture: generation: `volta`, `turing`, `ampere`, `ada`, `hopper`, `blackwell`, `blackwell-consumer`,
-            `cdna2`, `cdna3`, `cdna4`.
+        architecture: generation: `volta`, `turing`, `ampere`, `ampere-gddr`, `ada`, `hopper`, `blackwell`,
+            `blackwell-ultra`, `blackwell-consumer`, `cdna2`, `cdna3`, `cdna4`.
         memory_gib: total that the driver reports to an application, GiB.
-        memory_bandwidth: bytes/s.
+        memory_bandwidth: bytes/s of the datasheet.
         flops_16bit, flops_fp8, flops_int8, flops_fp4: dense FLOP/s of the tensor cores; None where not supported.
         bfloat16: whether bfloat16 is supported.
         link_bandwidth: bytes/s per direction to another GPU of its link domain (PCIe where there is no other link).
         link_domain: GPUs joined by that link; 1 is PCIe only.
         pcie_bandwidth: bytes/s per direction to the host.
         hourly_cost: list price of one GPU-hour, US dollars.
+        ecc_in_band: whether error-correcting codes are on from the factory and kept in the memory itself (GDDR6).
         aliases: other names it is known by.
     """
 
@@ -45,7 +52,13 @@ class Accelerator:
     link_domain: int
     pcie_bandwidth: float
     hourly_cost: float
+    ecc_in_band: bool = False
     aliases: tuple[str, ...] = ()
+
+    @property
+    def data_bandwidth(self) -> float:
+        """Bytes/s of memory that are left for data where codes take their part."""
+        return self.memory_bandwidth * (IN_BAND_DATA if self.ecc_in_band else 1.0)
 
     def flops(self, compute: str) -> float:
         """Dense FLOP/s for a compute type (`16bit`, `fp8`, `int8`, `fp4`, `mxfp4`).

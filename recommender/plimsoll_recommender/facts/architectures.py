@@ -23,7 +23,8 @@ _KNOWN: Final = frozenset((
     "nemotron_h", "nemotron_nas", "deci_lm", "mimo", "mimo_v2_flash", "minimax_m2", "minimax_m3", "minimax_m3_vl",
     "minimax_m3_sparse", "step3p7", "step3p7_flash", "opt", "gpt2", "gpt_bigcode", "starcoder2", "stablelm", "olmo",
     "olmo2", "seed_oss", "smollm3", "yi", "internlm3", "ernie4_5", "ernie4_5_moe", "exaone4", "hunyuan_v1_dense",
-    "cohere", "cohere2",
+    "cohere", "cohere2", "falcon", "falcon_h1", "gpt_neox", "granitemoe",
+    "granitemoehybrid", "jamba",
 ))  # fmt: skip
 """Model types, as config.json names them, whose weights and caches are read from their own fields."""
 

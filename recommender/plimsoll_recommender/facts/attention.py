@@ -16,13 +16,6 @@ from plimsoll_recommender.facts.layers import Split, StateCache, TokenCache, Wei
 INDEXER_CACHE_OVERHEAD: Final = 4
 """Bytes per token beside the fp8 key of a sparse indexer: its scale (DeepSeek-V3.2 in vLLM: 128 + 4)."""
 
-STATE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2, "auto": 0}
-"""Bytes per element of a recurrent state by its configured type; 0 is the model's (`_mamba_state_dtype` of vLLM)."""
-
-FLOAT32_STATES: Final = ("nemotron_h",)
-"""Model types whose state vLLM keeps in float32 where config.json does not say."""
-
-
 SANDWICHED: Final = ("gemma2", "gemma3", "gemma4")
 """Model types with a norm after attention and feed-forward as well as before."""
 
@@ -88,8 +81,11 @@ def attention_heads(config: Fields) -> int:
 
 
 def kv_heads(config: Fields) -> int:
-    """KV heads; as many as query heads when not stated, one with multi-query attention."""
-    if config.flag("multi_query"):
+    """KV heads; as many as query heads when not stated, one with multi-query attention.
+
+    Falcon's newer decoders have groups whatever `multi_query` says.
+    """
+    if config.flag("multi_query") and not config.flag("new_decoder_architecture"):
         return 1
     return config.number("num_key_value_heads", "num_kv_heads", "n_head_kv", default=attention_heads(config))
 
@@ -228,70 +224,3 @@ def compressed(config: Fields, ratio: int) -> Attention:
     else:
         cache = TokenCache("sliding", 1, dim, 0, window)
     return Attention(tuple(weights), cache, heads, dim, dim, limit)
-
-
-def delta_net(config: Fields) -> Attention:
-    """Gated delta net (Qwen3-Next, Qwen3.5): linear attention with a matrix state per value head."""
-    hidden = config.number("hidden_size")
-    key_heads, value_heads = config.number("linear_num_key_heads"), config.number("linear_num_value_heads")
-    key_dim, value_dim = config.number("linear_key_head_dim"), config.number("linear_value_head_dim")
-    keys, values = key_heads * key_dim, value_heads * value_dim
-    kernel = config.number("linear_conv_kernel_dim")
-    weights = (
-        Weight("linear_attn.in_proj_qkv", 2 * keys + values, hidden),
-        Weight("linear_attn.in_proj_z", values, hidden),
-        Weight("linear_attn.in_proj_ba", 2 * value_heads, hidden),
-        Weight("linear_attn.conv1d", 2 * keys + values, kernel, linear=False),
-        Weight("linear_attn.out_proj", hidden, values),
-        Weight("linear_attn.norm", value_dim + 2 * value_heads, split=Split.REPLICATED, linear=False),
-        Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
-    )
-    state_bytes = STATE_BYTES.get(str(config.get("mamba_ssm_dtype") or "auto"), 4)
-    cache = StateCache(value_heads * value_dim * key_dim, state_bytes, 2 * keys + values, kernel - 1)
-    return Attention(weights, cache)
-
-
-def kimi_delta(config: Fields) -> Attention:
-    """Kimi delta attention: linear attention with a gate per channel."""
-    settings = Fields(config.section("linear_attn_config") or {}, config.name)
-    hidden = config.number("hidden_size")
-    heads, dim, kernel = (
-        settings.number("num_heads"),
-        settings.number("head_dim"),
-        settings.number("short_conv_kernel_size"),
-    )
-    width = heads * dim
-    gate = width if settings.flag("use_full_rank_gate") else dim
-    weights = (
-        Weight("self_attn.q_proj", width, hidden),
-        Weight("self_attn.k_proj", width, hidden),
-        Weight("self_attn.v_proj", width, hidden),
-        Weight("self_attn.o_proj", hidden, width),
-        Weight("self_attn.g_proj", gate, hidden),
-        Weight("self_attn.f_a_proj", dim, hidden, Split.REPLICATED),
-        Weight("self_attn.f_b_proj", width, dim),
-        Weight("self_attn.b_proj", heads, hidden),
-        Weight("input_layernorm", 2 * hidden, split=Split.REPLICATED, linear=False),
-    )
-    return Attention(weights, StateCache(heads * dim * dim, 4, 3 * width, kernel - 1))
-
-
-def mamba2(config: Fields) -> Attention:
-    """Mamba-2 mixer (Nemotron-H, Granite 4 and others)."""
-    hidden = config.number("hidden_size")
-    heads = config.number("mamba_num_heads", "mamba_n_heads")
-    dim = config.number("mamba_head_dim", "mamba_d_head")
-    state, groups = config.number("ssm_state_size", "mamba_d_state"), config.number("n_groups", "mamba_n_groups")
-    kernel = config.number("conv_kernel", "mamba_d_conv")
-    inner = heads * dim
-    conv = inner + 2 * groups * state
-    weights = (
-        Weight("mixer.in_proj", inner + conv + heads, hidden),
-        Weight("mixer.conv1d", conv, kernel + 1, linear=False),
-        Weight("mixer.out_proj", hidden, inner),
-        Weight("mixer.norm", inner + 3 * heads, linear=False),
-        Weight("norm", hidden, split=Split.REPLICATED, linear=False),
-    )
-    default = "float32" if str(config.get("model_type") or "") in FLOAT32_STATES else "auto"
-    state_bytes = STATE_BYTES.get(str(config.get("mamba_ssm_cache_dtype") or default), 4)
-    return Attention(weights, StateCache(heads * dim * state, state_bytes, inner, kernel - 1, groups, 2 * state))

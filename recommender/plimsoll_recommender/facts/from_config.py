@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from plimsoll_recommender.errors import RecommenderError, UnknownModelError
 from plimsoll_recommender.facts import attention as blocks
+from plimsoll_recommender.facts import recurrent
 from plimsoll_recommender.facts.architectures import approximated
 from plimsoll_recommender.facts.attention import Attention
 from plimsoll_recommender.facts.feed_forward import active_experts, dense, expert_count, experts
@@ -77,6 +78,11 @@ def _facts(
     if fields.get("hidden_size", "n_embd", "d_model") is None:
         raise UnknownModelError(
             f"model {named}: architecture {architecture} has no hidden_size: only language models are understood"
+        )
+    if fields.get("num_attention_heads", "n_head", "num_heads", "n_heads") is None and fields.get("state_size"):
+        raise UnknownModelError(
+            f"model {named}: architecture {architecture} has no attention: models of recurrent layers alone are not "
+            "understood, hybrids with attention layers are"
         )
     if fields.flag("is_encoder_decoder"):
         raise UnknownModelError(f"model {named}: encoder-decoder architecture {architecture} is not understood")
@@ -274,7 +280,8 @@ def _bits_of(
 
 def _plans(fields: Fields) -> list[_Plan]:
     pattern = fields.get("hybrid_override_pattern") or fields.sequence("layers_block_type")
-    if pattern is not None and fields.get("mamba_num_heads", "mamba_n_heads") is not None:
+    one_block = isinstance(pattern, str) or bool({"mlp", "moe"} & {str(name) for name in pattern or ()})
+    if one_block and fields.get("mamba_num_heads", "mamba_n_heads") is not None:
         return _single_block_layers(fields, pattern)
     block_configs = fields.sequence("block_configs")
     if block_configs is not None:
@@ -283,7 +290,12 @@ def _plans(fields: Fields) -> list[_Plan]:
     # Identical layers are built once: a model has tens of layers of two or three kinds.
     feed_forward = _feed_forward_kinds(fields, count)
     attention = _attention_kinds(fields, count)
-    return [_Plan(attention[i], *feed_forward[i]) for i in range(count)]
+    plans = [_Plan(attention[i], *feed_forward[i]) for i in range(count)]
+    if str(fields.get("model_type") or "") == "falcon_h1":
+        # Every layer has a mixer and attention side by side: two layers here, since each keeps one kind of cache.
+        mixer = _Plan(recurrent.mamba2(fields, prefix="mamba", norms=0), (), 0)
+        return [part for plan in plans for part in (mixer, plan)]
+    return plans
 
 
 def _single_block_layers(fields: Fields, pattern: Any) -> list[_Plan]:
@@ -292,7 +304,7 @@ def _single_block_layers(fields: Fields, pattern: Any) -> list[_Plan]:
     # Names of transformers 5.
     letters |= {"linear_attention": "M", "full_attention": "*"}
     kinds = list(pattern) if isinstance(pattern, str) else [letters.get(str(name), "?") for name in pattern]
-    mixer = _Plan(blocks.mamba2(fields), (), 0)
+    mixer = _Plan(recurrent.mamba2(fields), (), 0)
     attention = _Plan(_renamed(blocks.grouped(fields)), (), 0)
     of_kind: dict[str, _Plan] = {"M": mixer, "*": attention}
     if "-" in kinds:
@@ -331,7 +343,7 @@ def _searched_layer(fields: Fields, block: Mapping[str, Any]) -> _Plan:
 
 def _feed_forward_kinds(fields: Fields, count: int) -> list[tuple[tuple[Weight, ...], int]]:
     if not expert_count(fields):
-        width = fields.number("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
+        width = _dense_width(fields)
         return [(dense(fields, width), 0)] * count
     mixture = (experts(fields), active_experts(fields))
     if fields.flag("enable_moe_block"):
@@ -343,6 +355,22 @@ def _feed_forward_kinds(fields: Fields, count: int) -> list[tuple[tuple[Weight, 
     width = fields.number("intermediate_size_mlp", "dense_intermediate_size", "intermediate_size")
     plain = (dense(fields, width), 0)
     return [mixture if kind else plain for kind in kinds]
+
+
+def _dense_width(fields: Fields) -> int:
+    """Width of the feed-forward layers of a model without experts."""
+    family = str(fields.get("model_type") or "")
+    if family == "granitemoehybrid":
+        return fields.number("shared_intermediate_size", "intermediate_size")
+    if family == "falcon":
+        return fields.number("ffn_hidden_size", default=4 * fields.number("hidden_size"))
+    width = fields.number("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim")
+    if family.startswith("lfm2") and fields.flag("block_auto_adjust_ff_dim", True):
+        # Liquid's: two thirds of what is stated, times a factor, rounded up.
+        whole = int(fields.factor("block_ffn_dim_multiplier", 1.0) * int(2 * width / 3))
+        multiple = fields.number("block_multiple_of", default=256)
+        return -(-whole // multiple) * multiple
+    return width
 
 
 def _is_mixture(fields: Fields, index: int) -> bool:
@@ -357,6 +385,9 @@ def _is_mixture(fields: Fields, index: int) -> bool:
         return False
     if index in (fields.sequence("mlp_only_layers") or ()):
         return False
+    if fields.get("expert_layer_period"):
+        offset = fields.number("expert_layer_offset", default=0, least=0)
+        return (index - offset) % fields.number("expert_layer_period") == 0
     step = fields.number("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq", default=1)
     return (index + 1) % step == 0
 
@@ -374,10 +405,10 @@ def _attention_kinds(fields: Fields, count: int) -> list[Attention]:
         return [kind(f"r{r}", lambda r=r: blocks.compressed(fields, int(r))) for r in ratios[:count]]  # type: ignore[misc]
     linear = fields.section("linear_attn_config")
     if linear is not None:
-        recurrent = {int(layer) - 1 for layer in linear.get("kda_layers") or ()}
+        without = {int(layer) - 1 for layer in linear.get("kda_layers") or ()}
         return [
-            kind("kda", lambda: blocks.kimi_delta(fields))
-            if i in recurrent
+            kind("kda", lambda: recurrent.kimi_delta(fields))
+            if i in without
             else kind("mla", lambda: blocks.latent(fields))
             for i in range(count)
         ]
@@ -390,10 +421,14 @@ def _attention_kinds(fields: Fields, count: int) -> list[Attention]:
 
 
 def _attention_names(fields: Fields, count: int) -> list[str]:
-    """The kind of attention of every layer: `full`, `sliding`, `chunked` or `linear`."""
-    stated = fields.sequence("layer_types")
+    """The kind of every layer's block: `full`, `sliding`, `chunked`, `linear`, `mamba` or `conv`."""
+    stated = fields.sequence("layer_types", "layers_block_type")
     if stated is not None:
         return [_name_of(str(name)) for name in stated[:count]]
+    attends = _attends(fields, count)
+    if attends is not None:
+        recurring = "linear" if fields.get("attn_type_list") is not None else "mamba"
+        return ["full" if at else recurring for at in attends]
     pattern = fields.sequence("hybrid_layer_pattern")
     if pattern is not None:
         return ["sliding" if value else "full" for value in pattern[:count]]
@@ -414,20 +449,44 @@ def _attention_names(fields: Fields, count: int) -> list[str]:
     return ["sliding"] * count
 
 
+def _attends(fields: Fields, count: int) -> list[bool] | None:
+    """Which layers attend, of models that say it by number, list or period; None of all others."""
+    kinds = fields.sequence("attn_type_list")
+    if kinds is not None:
+        return [bool(kind) for kind in kinds[:count]]
+    listed = fields.sequence("attn_layer_indices")
+    if listed is not None:
+        return [index in listed for index in range(count)]
+    if fields.get("attn_layer_period"):
+        period, offset = fields.number("attn_layer_period"), fields.number("attn_layer_offset", default=0, least=0)
+        return [index % period == offset for index in range(count)]
+    return None
+
+
 def _name_of(layer_type: str) -> str:
-    for name in ("sliding", "chunked", "linear"):
+    for name in ("sliding", "chunked", "linear", "mamba", "conv"):
         if layer_type.startswith(name):
             return name
     return "full"
 
 
 def _named_attention(fields: Fields, name: str) -> Attention:
-    if name == "linear":
-        return blocks.delta_net(fields)
+    if name in ("linear", "mamba"):
+        # Transformers 5 calls Mamba linear attention too.
+        if fields.get("mamba_n_heads", "mamba_num_heads") is not None:
+            return recurrent.mamba2(fields, prefix="mamba", norms=2)
+        if fields.get("mamba_d_state", "state_size") is not None:
+            return recurrent.mamba1(fields)
+        return recurrent.delta_net(fields) if fields.get("linear_num_value_heads") else recurrent.lightning(fields)
+    if name == "conv":
+        return recurrent.short_convolution(fields)
     if name == "chunked":
         return blocks.grouped(fields, window=fields.number("attention_chunk_size"), chunked=True)
     if name == "sliding":
         window = fields.number("sliding_window", "sliding_window_size")
+        if str(fields.get("model_type") or "") == "cohere2":
+            # Its definition counts the token itself out, vLLM counts it in.
+            window += 1
         if fields.get("swa_num_key_value_heads"):
             return blocks.grouped(
                 fields,

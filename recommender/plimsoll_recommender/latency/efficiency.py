@@ -24,8 +24,8 @@ class Serving:
             clock, and caches are cold.
         layer: seconds per layer of small kernels (norms, rotary embedding, cache writes, activation functions).
         traffic: hidden-size elements that they move per token and layer.
-        collective: seconds per byte of an all-reduce in a running engine over those measured alone: large messages are
-            summed in the switch, which the measurements leave out.
+        collective: seconds per byte of an all-reduce in a running engine over those measured alone: GPUs do not reach
+            it at the same time, and its traffic meets that of other kernels.
         fused: share of an all-reduce's fixed time that is left when it also adds and normalises.
         routing: exponent of the number of tokens in the share of experts used: 1 is even and independent routing, less
             when the tokens of a batch prefer the same experts.
@@ -45,13 +45,13 @@ class Serving:
     arithmetic: float = 0.92
     layer: float = 17e-6
     traffic: float = 6.1
-    collective: float = 0.90
+    collective: float = 1.79
     fused: float = 0.69
-    routing: float = 0.914
+    routing: float = 0.913
     imbalance: float = 0.19
     step: float = 0.50e-3
-    sequence: float = 42e-6
-    exposed: float = 0.255
+    sequence: float = 41e-6
+    exposed: float = 0.25
     request: float = 0.023
     admission: float = 1.5
     burst: float = 0.073
@@ -80,19 +80,9 @@ BLACKWELL: Final = Efficiency(calibration.BLACKWELL, SERVING)
 AMPERE: Final = Efficiency(calibration.AMPERE, SERVING)
 ADA: Final = Efficiency(calibration.ADA, SERVING)
 
-GDDR7_REACHED: Final = 0.83
-"""Share of the bandwidth of GDDR7 that products reach: a log of Qwen3-32B on an RTX PRO 6000 (L40S's GDDR6: 0.77)."""
-
-CONSUMER: Final = Efficiency(
-    replace(
-        calibration.ADA,
-        matmul={name: replace(law, bandwidth=GDDR7_REACHED) for name, law in calibration.BLACKWELL.matmul.items()},
-        experts={name: replace(law, bandwidth=GDDR7_REACHED) for name, law in calibration.BLACKWELL.experts.items()},
-    ),
-    SERVING,
-    calibrated=False,
-)
-"""Workstation Blackwell, joined by PCIe: Blackwell's products, Ada's attention and collectives."""
+BLACKWELL_ULTRA: Final = Efficiency(calibration.BLACKWELL_ULTRA, SERVING)
+CONSUMER: Final = Efficiency(calibration.BLACKWELL_CONSUMER, SERVING)
+AMPERE_GDDR: Final = Efficiency(calibration.AMPERE_GDDR, SERVING, calibrated=False)
 
 OLD: Final = Efficiency(
     Kernels(
@@ -103,13 +93,24 @@ OLD: Final = Efficiency(
         prefill=PrefillLaw(20e-6, 20e-9, 3.0, 0.20),
         prefill_fp8=PrefillLaw(20e-6, 20e-9, 3.0, 0.20),
         latent_decode=calibration.AMPERE.latent_decode,
-        collective=CollectiveLaw(15e-6, 2e-6, 0.25),
+        collective=CollectiveLaw(15e-6, 2e-6, 0.50),
     ),
     SERVING,
     calibrated=False,
 )
-"""Volta and Turing, guessed from Ampere: no FlashAttention 2 and no fp8, older kernels. The bandwidth is what single
-users of Llama-2 saw on T4 (LLM-Pilot's measurements, CDLA-Permissive-2.0)."""
+"""Volta, guessed from Ampere: no FlashAttention 2 and no fp8, older kernels."""
+
+TURING: Final = replace(
+    OLD,
+    kernels=replace(
+        OLD.kernels,
+        matmul={"16bit": replace(OLD.kernels.matmul["16bit"], bandwidth=0.832)},
+        decode=replace(OLD.kernels.decode, bandwidth=0.48),
+        decode_fp8=replace(OLD.kernels.decode_fp8, bandwidth=0.43),
+    ),
+)
+"""As Volta. The bandwidth is what single users of Llama-2 saw on T4 (LLM-Pilot's measurements, CDLA-Permissive-2.0), a
+share of what its codes leave."""
 
 CDNA: Final = Efficiency(
     Kernels(
@@ -123,7 +124,7 @@ CDNA: Final = Efficiency(
         prefill=PrefillLaw(18e-6, 10e-9, 2.5, 0.35),
         prefill_fp8=PrefillLaw(18e-6, 10e-9, 3.0, 0.33),
         latent_decode=replace(calibration.LATENT_DECODE, bandwidth=0.5),
-        collective=CollectiveLaw(18e-6, 1e-6, 0.25),
+        collective=CollectiveLaw(18e-6, 1e-6, 0.50),
     ),
     SERVING,
     calibrated=False,
@@ -134,11 +135,13 @@ reached half of that, for want of tuned kernels."""
 _OF_GENERATION: Final = {
     "hopper": HOPPER,
     "blackwell": BLACKWELL,
+    "blackwell-ultra": BLACKWELL_ULTRA,
     "ampere": AMPERE,
+    "ampere-gddr": AMPERE_GDDR,
     "ada": ADA,
     "blackwell-consumer": CONSUMER,
     "volta": OLD,
-    "turing": OLD,
+    "turing": TURING,
     "cdna2": CDNA,
     "cdna3": CDNA,
     "cdna4": CDNA,

@@ -210,7 +210,7 @@ def products_seconds(
             product.outputs,
             product.inputs,
             product.weight_bytes,
-            gpu.memory_bandwidth,
+            gpu.data_bandwidth,
             flops,
         )
     return time
@@ -240,9 +240,9 @@ def mixture_seconds(
     if mixture.ranks > 1:
         # Whole experts on other GPUs take their share of the tokens; the busiest GPU is waited for.
         routed *= mixture.held / mixture.experts * (1 + imbalance)
-    memory = touched * mixture.weight_bytes / (gpu.memory_bandwidth * law.bandwidth)
+    memory = touched * mixture.weight_bytes / (gpu.data_bandwidth * law.bandwidth)
     compute = 2 * (routed + law.padding * touched) * mixture.elements / (flops_of(gpu, mixture.format) * law.compute)
-    moved = law.traffic * ACTIVATION_BYTES * routed * 2 * (mixture.hidden + mixture.inner) / gpu.memory_bandwidth
+    moved = law.traffic * ACTIVATION_BYTES * routed * 2 * (mixture.hidden + mixture.inner) / gpu.data_bandwidth
     return law.launch + overlapped(memory, compute, law.sharpness) + moved
 
 

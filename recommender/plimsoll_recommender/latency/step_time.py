@@ -19,6 +19,7 @@ from plimsoll_recommender.latency.products import (
     products_of,
     products_seconds,
 )
+from plimsoll_recommender.memory.budget import FUSED_ALL_REDUCE_ARCHITECTURES
 from plimsoll_recommender.memory.ledger import check_division, kv_bytes_per_element
 from plimsoll_recommender.step_load import StepLoad
 
@@ -31,7 +32,8 @@ ASYNCHRONOUS: Final = (0, 14, 0)
 """From this release vLLM schedules asynchronously by default (its release notes)."""
 
 FUSED_ALL_REDUCE: Final = (0, 16, 0)
-"""From this release vLLM fuses all-reduces with the addition and the norm after them by default on Hopper and later."""
+"""From this release vLLM fuses all-reduces with the addition and the norm after them by default on data centre GPUs
+since Hopper."""
 
 MORE_COLLECTIVES: Final = {
     "MiniMaxM2ForCausalLM": 2,
@@ -42,8 +44,9 @@ MORE_COLLECTIVES: Final = {
 
 HALF_RATE: Final = "GeForce"
 HALF_RATE_REACHED: Final = 0.95
-"""Share of their arithmetic that products reach on cards that accumulate at half rate: power does not limit those (a
-log of Llama-3.1-8B on an RTX 4090 prefilled 1.6 times as fast as L40S's share would)."""
+"""Share of their arithmetic that products reach on cards that accumulate at half rate: power does not limit those, and
+they run above the clock of their datasheet (a log of Llama-3.1-8B on an RTX 4090 shows 0.95 while it prefills; RTX PRO
+6000's kernels, which power does limit, reach 0.87)."""
 
 STAGE_HANDOVER: Final = 60e-6
 """Seconds to hand activations from one pipeline stage to the next on one node."""
@@ -89,6 +92,7 @@ class StepTimeModel:
         decode_launch, prefill_launch: seconds of attention kernels that do next to nothing.
         prefill_token: seconds per prompt token: queries and outputs of attention.
         head_memory, head_compute: seconds to read the LM head, and per sampled sequence to multiply with it.
+        head_gather: seconds per sampled sequence to gather the vocabulary's logits from all GPUs.
         readers: attention.
     """
 
@@ -103,6 +107,7 @@ class StepTimeModel:
     prefill_token: float
     head_memory: float
     head_compute: float
+    head_gather: float
     readers: tuple[Reader, ...]
 
     @classmethod
@@ -161,7 +166,7 @@ class StepTimeModel:
         rows = decode if sampled is None else sampled / stages
         if rows:
             compute = self.head_compute * rows
-            time += compute if compute > self.head_memory else self.head_memory
+            time += self.head_gather * rows + (compute if compute > self.head_memory else self.head_memory)
         if decode:
             time += self.decode_launch
         if prefill:
@@ -194,10 +199,10 @@ class StepTimeModel:
 def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency) -> StepTimeModel:
     stages = config.pipeline_parallel_size
     kernels, serving = efficiency.kernels, efficiency.serving
-    gpu = _under_load(gpu, efficiency)
-    bandwidth = gpu.memory_bandwidth
+    gpu = under_load(gpu, efficiency)
+    bandwidth = gpu.data_bandwidth
     layers = len(facts.layers) / stages
-    collective, per_token_collective = _collective(facts, gpu, config, efficiency, layers)
+    collective, per_token_collective = collectives(facts, gpu, config, efficiency, layers)
     curve = _curve(facts, gpu, config, efficiency)
     fp8 = kv_bytes_per_element(facts, config.kv_cache_dtype) < 2
     decode, prefill = (kernels.decode_fp8, kernels.prefill_fp8) if fp8 else (kernels.decode, kernels.prefill)
@@ -224,11 +229,12 @@ def _assembled(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, effici
         prefill_token=prefill.traffic * 2 * 2 * outputs / tensor / bandwidth,
         head_memory=head_memory,
         head_compute=head_compute,
+        head_gather=_gather(facts, gpu, config, efficiency),
         readers=_readers(facts, gpu, config, efficiency),
     )
 
 
-def _under_load(gpu: Accelerator, efficiency: Efficiency) -> Accelerator:
+def under_load(gpu: Accelerator, efficiency: Efficiency) -> Accelerator:
     """The GPU with the arithmetic that it sustains."""
     share = efficiency.serving.arithmetic
     if HALF_RATE in gpu.product:
@@ -264,12 +270,12 @@ def _head(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency:
     head = facts.head or facts.embedding
     elements = head.elements * head.share(config.tensor_parallel_size) / config.pipeline_parallel_size
     return (
-        elements * head.bits / 8 / (gpu.memory_bandwidth * law.bandwidth) + law.launch,
+        elements * head.bits / 8 / (gpu.data_bandwidth * law.bandwidth) + law.launch,
         2 * elements / (gpu.flops_16bit * law.compute),
     )
 
 
-def _collective(
+def collectives(
     facts: ModelFacts,
     gpu: Accelerator,
     config: EngineConfig,
@@ -286,7 +292,8 @@ def _collective(
     message = facts.hidden_size * facts.dtype_bytes
     fixed = per_token = 0.0
     if tensor > 1:
-        fused = serving.fused if config.version >= FUSED_ALL_REDUCE else 1.0
+        fuses = config.version >= FUSED_ALL_REDUCE and gpu.architecture in FUSED_ALL_REDUCE_ARCHITECTURES
+        fused = serving.fused if fuses else 1.0
         more = MORE_COLLECTIVES.get(facts.architecture, 0)
         fixed += (2 * fused + more) * layers * law.fixed(tensor)
         per_token += 2 * layers * message * law.per_byte(_link(gpu, tensor))
@@ -295,6 +302,19 @@ def _collective(
         fixed += 2 * mixed * law.fixed(ranks)
         per_token += mixed * message * ranks * law.per_byte(_link(gpu, ranks * tensor))
     return fixed, serving.collective * per_token
+
+
+def _gather(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficiency: Efficiency) -> float:
+    """Seconds per sampled sequence to gather its logits, of which tensor parallelism leaves each GPU a part.
+
+    vLLM gathers them in the model's type before it samples. A gather moves half of what an all-reduce of the same size
+    moves.
+    """
+    tensor = config.tensor_parallel_size
+    if tensor == 1:
+        return 0.0
+    per_byte = efficiency.serving.collective * efficiency.kernels.collective.per_byte(_link(gpu, tensor))
+    return 0.5 * facts.vocab_size * facts.dtype_bytes * per_byte / config.pipeline_parallel_size
 
 
 def _link(gpu: Accelerator, ranks: int) -> float:
@@ -326,7 +346,7 @@ def _readers(facts: ModelFacts, gpu: Accelerator, config: EngineConfig, efficien
         cache = layer.cache
         if isinstance(cache, TokenCache):
             stored = cache.elements_per_token(tensor) * element + cache.extra_bytes
-            memory = stored / (gpu.memory_bandwidth * decode.bandwidth)
+            memory = stored / (gpu.data_bandwidth * decode.bandwidth)
             heads = 1 if _is_latent(layer) else max(1, cache.kv_heads // tensor)
             entry[1] += share * decode.unit * heads
             if _is_latent(layer):

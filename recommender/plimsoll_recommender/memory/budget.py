@@ -29,6 +29,8 @@ GRAPHS_BUDGETED: Final[Version] = (0, 21, 0)
 LAST_CALIBRATED: Final[Version] = (0, 19, 99)
 """Later releases have no published start-up tables: their interval is wider."""
 
+DATA_CENTRE_BLACKWELL: Final = frozenset({"blackwell", "blackwell-ultra"})
+
 BLACKWELL_GRAPHS: Final[Version] = (0, 32, 0)
 """From this release (as its source reads) graphs are captured to batches of 1024 on Blackwell's data centre GPUs."""
 
@@ -66,7 +68,7 @@ class Coefficients:
 CALIBRATED: Final = Coefficients()
 """Fitted on 59 starts of vLLM 0.19.0 on H100 and four of 0.15 to 0.18."""
 
-FUSED_ALL_REDUCE_ARCHITECTURES: Final = frozenset({"hopper", "blackwell"})
+FUSED_ALL_REDUCE_ARCHITECTURES: Final = frozenset({"hopper", "blackwell", "blackwell-ultra"})
 """GPU generations on which vLLM fuses all-reduce with normalisation."""
 
 CONTEXT_GIB: Final = 0.51
@@ -210,7 +212,7 @@ def cuda_graphs(
     """
     if config.enforce_eager:
         return Estimate(0.0, 0.0, 0.0)
-    wide = gpu is not None and gpu.architecture == "blackwell" and config.version >= BLACKWELL_GRAPHS
+    wide = gpu is not None and gpu.architecture in DATA_CENTRE_BLACKWELL and config.version >= BLACKWELL_GRAPHS
     sizes = graph_sizes(config.max_num_seqs * (1 + config.num_speculative_tokens), 1024 if wide else 512)
     whole = coefficients.graph_base_gib + coefficients.graph_per_layer_gib * len(layers)
     value = whole * sizes / graph_sizes(512)

@@ -266,7 +266,7 @@ def why_none(ask: Ask, looked: Sequence[Candidate]) -> str:
     """The reason of the candidate that came nearest: one that fits but is too slow, else the largest one."""
     slow = [candidate for candidate in looked if candidate.replica is not None]
     if slow:
-        nearest = max(slow, key=lambda c: (c.gpu.memory_bandwidth * c.shape.tensor, -c.shape.stages))
+        nearest = max(slow, key=lambda c: (c.gpu.data_bandwidth * c.shape.tensor, -c.shape.stages))
         return (
             f"no configuration of {ask.facts.name} meets the objectives: with {nearest.name}, {nearest.refused}: "
             "relax the objective or allow a faster GPU"

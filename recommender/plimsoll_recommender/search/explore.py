@@ -22,7 +22,7 @@ from plimsoll_recommender.search.candidates import (
     with_budget,
 )
 from plimsoll_recommender.search.outlook import least_cost
-from plimsoll_recommender.search.physics import floor_with_load, one_replica
+from plimsoll_recommender.search.physics import floor_with_load
 from plimsoll_recommender.search.settings import Place
 from plimsoll_recommender.search.shapes import shapes
 
@@ -66,20 +66,13 @@ def places(ask: Ask) -> tuple[list[Place], list[Candidate]]:
     return found, refused
 
 
-def explore(ask: Ask, *, all_sized: bool = False) -> Explored:
-    """The cheapest fleet of one kind, and what else was seen on the way.
-
-    Args:
-        ask: the question.
-        all_sized: whether to size every place of which one replica is not dearer than the best fleet of one kind: in a
-            fleet of several kinds each carries a part of the load.
-    """
+def explore(ask: Ask) -> Explored:
+    """The cheapest fleet of one kind, and what else was seen on the way."""
     found = Explored()
     waiting, found.looked = places(ask)
     serial = itertools.count()
     # (least cost, order of arrival, candidate): a candidate without a replica has only its floor.
-    floor = one_replica if all_sized else floor_with_load
-    heap = [(floor(ask, place), next(serial), Candidate(place)) for place in waiting]
+    heap = [(floor_with_load(ask, place), next(serial), Candidate(place)) for place in waiting]
     heapq.heapify(heap)
     while heap:
         least, _, candidate = heapq.heappop(heap)
@@ -91,8 +84,7 @@ def explore(ask: Ask, *, all_sized: bool = False) -> Explored:
             if candidate.refused:
                 found.looked.append(candidate)
                 continue
-            bound = least if all_sized else max(least, least_cost(ask, candidate))
-            heapq.heappush(heap, (bound, next(serial), candidate))
+            heapq.heappush(heap, (max(least, least_cost(ask, candidate)), next(serial), candidate))
             continue
         sized = size(ask, found, candidate)
         found.looked.append(sized)

@@ -24,9 +24,15 @@ def least_cost(ask: Ask, candidate: Candidate) -> float:
     percentile above the mean. `candidate` fits.
     """
     place = candidate.place
-    rate, running = _most(ask, candidate.served)
-    copies = copies_for(ask, rate * place.shape.ranks, running * place.shape.ranks)
+    copies = copies_for(ask, *carries_at_most(ask, candidate))
     return max(floor_cost(ask, place), copies * place.shape.gpus * ask.price(place.gpu))
+
+
+def carries_at_most(ask: Ask, candidate: Candidate) -> tuple[float, float]:
+    """Bounds of (requests/s, requests in flight) of one replica of a candidate that fits."""
+    ranks = candidate.shape.ranks
+    rate, running = _most(ask, candidate.served)
+    return rate * ranks, running * ranks
 
 
 def _most(ask: Ask, replica: Replica) -> tuple[float, float]:

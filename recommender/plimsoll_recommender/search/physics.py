@@ -1,14 +1,18 @@
-"""What no replica can exceed, from datasheets alone: a bound on a place that costs microseconds."""
+"""What no replica can exceed: a bound on a place from its GPU's figures and laws that costs microseconds."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from plimsoll_recommender.catalogue.accelerators import Accelerator
+from plimsoll_recommender.engine_config import EngineConfig
 from plimsoll_recommender.facts.layers import Split, StateCache, TokenCache
 from plimsoll_recommender.facts.model import GIB
+from plimsoll_recommender.latency.efficiency import efficiency_of
+from plimsoll_recommender.latency.step_time import collectives, under_load
 from plimsoll_recommender.memory.ledger import kv_bytes_per_element
 from plimsoll_recommender.search.ask import Ask, Form
 from plimsoll_recommender.search.candidates import copies_for, floor_cost
@@ -28,32 +32,28 @@ MEAN_BELOW_PERCENTILE: Final = 80.0
 """From this percentile on a log-normal latency of any spread that occurs (sigma to 1.68) is above its mean."""
 
 
-def one_replica(ask: Ask, place: Place) -> float:
-    """What one replica costs: no fleet that has one is cheaper."""
-    return place.shape.gpus * ask.price(place.gpu)
-
-
 def floor_with_load(ask: Ask, place: Place) -> float:
-    """What a fleet of a place costs at least, were every GPU to reach its datasheet's figures."""
-    rate, running = _most(ask, place)
+    """What a fleet of a place costs at least, were every GPU to reach what its best kernels reach."""
+    rate, running = datasheet_bound(ask, place)
     if rate <= 0:
         return floor_cost(ask, place)
     copies = copies_for(ask, rate, running)
     return max(floor_cost(ask, place), copies * place.shape.gpus * ask.price(place.gpu))
 
 
-def _most(ask: Ask, place: Place) -> tuple[float, float]:
+def datasheet_bound(ask: Ask, place: Place) -> tuple[float, float]:
     """Bounds of (requests/s, requests in flight) of one replica; (0, 0) when a token alone takes too long.
 
     A step reads the weights once and every sequence's KV cache: seconds = (W + D K) / bandwidth, for D sequences. Of a
     request's time the KV cache takes O K / bandwidth, its O output tokens; beside it the larger of its share of the
-    weights, O / D W / bandwidth, and of its arithmetic.
+    weights, O / D W / bandwidth, and of its arithmetic; and what its tokens take between the GPUs of a group.
     """
     gpu, shape, workload = place.gpu, place.shape, ask.workload
     context = workload.input_tokens + 0.5 * workload.output_tokens
     cached = _cache_read(place.form, shape.tensor, context) / shape.stages
     slack = SLACK if ask.corrections is None else CORRECTED_SLACK
-    bandwidth = gpu.memory_bandwidth * slack
+    reach = _reach(gpu)
+    bandwidth = gpu.data_bandwidth * reach.bandwidth * slack
     room = gpu.memory_gib * GIB - _weights_held(place.form, shape) / shape.stages
     decoding = min(float(ask.limits.max_num_seqs or MOST_SEQUENCES), room / cached if cached else math.inf)
     longest = math.inf if ask.objectives.tpot is None else ask.objectives.tpot
@@ -63,12 +63,55 @@ def _most(ask: Ask, place: Place) -> tuple[float, float]:
         return 0.0, 0.0
     generated = max(workload.output_tokens, 1.0)
     tokens = workload.computed_input_tokens + generated
-    flops = _best_flops(place.form, gpu) * slack * shape.tensor * shape.stages
-    arithmetic = 2 * _active(place.form) * tokens / flops
+    flops = _best_flops(place.form, reach.gpu) * slack * shape.tensor * shape.stages
+    dense, routed = _active(place.form)
+    arithmetic = 2 * tokens * (dense / reach.dense + routed / reach.routed) / flops
     reading = generated / decoding * _weights_read(place.form, shape, decoding / shape.stages) / bandwidth
-    rate = shape.ranks / (generated * cached / bandwidth + max(reading, arithmetic))
+    between = tokens * _between(place) / slack
+    rate = shape.ranks / (generated * cached / bandwidth + max(reading, arithmetic) + between)
     # Prompts being computed run as well; they cannot be more than the slots.
     return rate, float(ask.limits.max_num_seqs or MOST_SEQUENCES) * shape.ranks
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """What the best kernels of a generation reach.
+
+    Args:
+        gpu: with the arithmetic that it sustains.
+        bandwidth: largest share of it over all kinds of kernels.
+        dense, routed: largest shares of its arithmetic, of dense products and of experts'.
+    """
+
+    gpu: Accelerator
+    bandwidth: float
+    dense: float
+    routed: float
+
+
+@lru_cache(maxsize=256)
+def _reach(gpu: Accelerator) -> _Reach:
+    efficiency = efficiency_of(gpu.architecture)
+    kernels = efficiency.kernels
+    products, experts = tuple(kernels.matmul.values()), tuple(kernels.experts.values())
+    decoding = (kernels.decode, kernels.decode_fp8, kernels.latent_decode)
+    shares = [law.bandwidth for law in products] + [law.bandwidth for law in experts]
+    return _Reach(
+        under_load(gpu, efficiency),
+        max([*shares, *(law.bandwidth for law in decoding)]),
+        max(law.compute for law in products),
+        max(law.compute for law in experts),
+    )
+
+
+def _between(place: Place) -> float:
+    """Seconds per token of the collectives of one stage."""
+    shape, facts = place.shape, place.form.facts
+    if shape.tensor == 1:
+        return 0.0
+    config = EngineConfig(tensor_parallel_size=shape.tensor, pipeline_parallel_size=shape.stages)
+    efficiency = efficiency_of(place.gpu.architecture)
+    return collectives(facts, place.gpu, config, efficiency, len(facts.layers) / shape.stages)[1]
 
 
 def _best_flops(form: Form, gpu: Accelerator) -> float:
@@ -78,14 +121,15 @@ def _best_flops(form: Form, gpu: Accelerator) -> float:
 
 
 @lru_cache(maxsize=64)
-def _active(form: Form) -> float:
-    """Parameters of the layers that one token multiplies with; the head is counted for output tokens only."""
-    return sum(
-        count * weight.elements * weight.active / weight.copies
-        for layer, count in form.facts.layer_counts
-        for weight in layer.weights
-        if weight.linear
-    )
+def _active(form: Form) -> tuple[float, float]:
+    """Parameters of the layers that one token multiplies with: dense ones and experts'; the head is left out."""
+    dense = routed = 0.0
+    for layer, count in form.facts.layer_counts:
+        for weight in layer.weights:
+            if weight.linear:
+                used = count * weight.elements * weight.active / weight.copies
+                dense, routed = (dense, routed + used) if weight.split is Split.EXPERTS else (dense + used, routed)
+    return dense, routed
 
 
 def _weights_read(form: Form, shape: Shape, tokens: float = 1.0) -> float:
@@ -145,5 +189,6 @@ def _cache_read(form: Form, tensor: int, context: float) -> float:
 def idle_e2e(ask: Ask, place: Place) -> float:
     """Seconds that a mean response takes at least on an idle replica: the weights are read once per output token."""
     slack = SLACK if ask.corrections is None else CORRECTED_SLACK
-    per_token = _weights_read(place.form, place.shape) / (place.gpu.memory_bandwidth * slack)
+    reached = place.gpu.data_bandwidth * _reach(place.gpu).bandwidth * slack
+    per_token = _weights_read(place.form, place.shape) / reached
     return max(ask.workload.output_tokens - 1.0, 0.0) * per_token

@@ -47,7 +47,7 @@ def recommend(
         RecommenderError: no accelerators given, or limits that name what is not known.
     """
     ask = asked(facts, accelerators, workload, objectives, limits, corrections)
-    found = explore(ask, all_sized=ask.limits.mix_accelerators)
+    found = explore(ask)
     members = mixed(ask, found)
     if found.best is None and not members:
         raise InfeasibleError(_refusal(ask, found))

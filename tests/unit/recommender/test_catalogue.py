@@ -34,6 +34,7 @@ NAMES = {
     "NVIDIA-L40": ["L40"],
     "NVIDIA-RTX-6000-Ada-Generation": ["RTX 6000 Ada"],
     "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition": ["PRO 6000", "RTX PRO 6000", "rtx_pro_6000"],
+    "NVIDIA-RTX-PRO-6000-Blackwell-Workstation-Edition": ["RTX PRO 6000 Workstation", "rtx_pro_6000_ws"],
     "NVIDIA-GB10": ["GB10", "DGX Spark"],
     "Tesla-V100-SXM2-16GB": ["V100", "v100_16gb", "V100-SXM2-16GB"],
     "Tesla-V100-SXM2-32GB": ["V100-32GB", "V100-SXM2-32GB"],
@@ -79,6 +80,23 @@ def test_every_row_is_plausible(item: object) -> None:
 @pytest.mark.parametrize(("name", "gib"), list(MEASURED_GIB.items()))
 def test_memory_is_what_drivers_report(name: str, gib: float) -> None:
     assert accelerator(name).memory_gib == gib
+
+
+NOMINAL_GIB = {"T4": 16, "A10": 24, "A10G": 24, "A40": 48, "L4": 24, "L40": 48, "L40S": 48}
+"""What is soldered on the cards whose codes are kept in the memory itself."""
+
+
+@pytest.mark.parametrize("item", catalogue(), ids=lambda item: item.product)
+def test_codes_in_the_memory_take_a_sixteenth_of_it_and_of_its_bandwidth(item: object) -> None:
+    gpu = next(found for found in catalogue() if found is item)
+    nominal = next((size for name, size in NOMINAL_GIB.items() if accelerator(name) is gpu), None)
+    assert gpu.ecc_in_band == (nominal is not None)
+    if nominal is None:
+        assert gpu.data_bandwidth == gpu.memory_bandwidth
+    else:
+        assert gpu.data_bandwidth == gpu.memory_bandwidth * 15 / 16
+        # The driver keeps up to half a GiB for itself beside the codes.
+        assert nominal * 15 / 16 - 0.7 < gpu.memory_gib < nominal * 15 / 16
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from plimsoll_recommender import Limits, ModelFacts, Objectives, Recommendation, Workload, accelerator, recommend
 from plimsoll_recommender.search.ask import asked
 from plimsoll_recommender.search.candidates import fitted, token_budgets, with_budget
-from plimsoll_recommender.search.explore import places
+from plimsoll_recommender.search.explore import Explored, places, size
 from plimsoll_recommender.search.mixing import Bounds, Column, cheapest_mix
+from plimsoll_recommender.search.outlook import carries_at_most
+from plimsoll_recommender.search.physics import datasheet_bound
 
 LLAMA = ModelFacts.load("meta-llama/Llama-3.1-8B-Instruct")
 NAMES = ("H100", "A100", "L4")
@@ -155,3 +157,46 @@ def test_limits_that_no_mix_can_carry_are_said() -> None:
     assert len(found.fleet) == 3
     poor = mix(500.0, {}, budget=5.0)
     assert poor.cost.per_hour <= 5.0
+
+
+@pytest.mark.parametrize("rate", [3.0, 20.0, 90.0])
+@pytest.mark.parametrize("objectives", [OBJECTIVES, Objectives(ttft=1.0)], ids=["both", "ttft"])
+def test_bounds_lose_no_mix_that_sizing_every_place_finds(rate: float, objectives: Objectives) -> None:
+    limits = Limits(mix_accelerators=True)
+    workload = Workload(1200, 250, requests_per_second=rate)
+    found = recommend(LLAMA, GPUS, workload, objectives, limits)
+    ask = asked(LLAMA, GPUS, workload, objectives, limits, None)
+    seen, every = Explored(), []
+    for place in places(ask)[0]:
+        candidate = fitted(ask, place)
+        if not candidate.refused and (one := size(ask, seen, candidate)).sized:
+            every.append(one)
+    columns = [
+        Column(
+            kind=GPUS.index(one.gpu),
+            gpus=one.shape.gpus,
+            cost=one.shape.gpus * one.gpu.hourly_cost,
+            carries=one.rate * (1 - limits.headroom),
+            most=10**6,
+        )
+        for one in every
+    ]
+    counts = cheapest_mix(columns, Bounds(rate, limits.max_kinds, (math.inf,) * len(GPUS)))
+    assert counts is not None
+    cheapest = math.fsum(column.cost * count for column, count in zip(columns, counts, strict=True))
+    assert found.cost.per_hour == pytest.approx(cheapest, abs=1e-6)
+
+
+def test_what_a_place_carries_never_exceeds_its_bounds() -> None:
+    ask = asked(LLAMA, GPUS, Workload(1200, 250, requests_per_second=20.0), OBJECTIVES, Limits(), None)
+    compared = 0
+    for place in places(ask)[0]:
+        candidate = fitted(ask, place)
+        if candidate.refused:
+            continue
+        sized = size(ask, Explored(), candidate)
+        if sized.sized:
+            compared += 1
+            assert sized.rate <= carries_at_most(ask, candidate)[0] * (1 + 1e-6)
+            assert sized.rate <= datasheet_bound(ask, place)[0]
+    assert compared > 10
