@@ -37,6 +37,10 @@ setup: $(VENV)/.synced ## Make the Python environment
 binaries: setup ## Find or build etcd, kube-apiserver, Prometheus and the rest (15 min the first time, then cached)
 	@$(BIN)/plimsoll sandbox binaries
 
+.PHONY: neighbours
+neighbours: setup ## Also KEDA, Argo CD and the others that the tests run beside (12 min more the first time, then cached)
+	@$(BIN)/plimsoll sandbox binaries --neighbours
+
 .PHONY: vllm-env
 vllm-env: setup ## Make the environment of vLLM's CPU build (6 GB, then cached)
 	@$(BIN)/plimsoll sandbox vllm-env
@@ -58,7 +62,7 @@ format: setup ## Format and apply safe fixes
 	@$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: lint binaries vllm-env ## Everything: lint, types, unit, contract, integration and end-to-end tests
+test: lint neighbours vllm-env ## Everything: lint, types, unit, contract, integration and end-to-end tests
 	@$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup tests
 
 .PHONY: test-unit

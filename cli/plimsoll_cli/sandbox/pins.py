@@ -36,6 +36,8 @@ class Module:
         variables: what `-X` sets at link time. Without them Kubernetes reports a version that clients cannot parse.
         tags: build tags.
         staging: a prefix of modules that the pinned module requires at v0.0.0, and the version that replaces it.
+        replaces: whether the pinned module builds only with the replacements of its own go.mod, which Go ignores
+            in a module that is required.
     """
 
     path: str
@@ -44,6 +46,7 @@ class Module:
     variables: tuple[str, ...] = ()
     tags: str = ""
     staging: tuple[str, str] | None = None
+    replaces: bool = False
 
     @property
     def linker_flags(self) -> str:
@@ -61,7 +64,7 @@ class Binary:
         package: its main package.
         version_arguments: what makes it print its version.
         accepts: lowest and first too high version of an installed one.
-        release: where built ones are published.
+        release: where built ones are published; None when images are all that is.
         build_minutes: minutes a cold build takes on 2 cores (measured 2026-11-21).
     """
 
@@ -70,7 +73,7 @@ class Binary:
     package: str
     version_arguments: tuple[str, ...]
     accepts: tuple[Version, Version]
-    release: Release
+    release: Release | None
     build_minutes: float
 
 

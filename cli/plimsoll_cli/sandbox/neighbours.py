@@ -1,0 +1,91 @@
+"""Programs of other projects that clusters run beside Plimsoll; tests run them against a sandbox.
+
+docs/guides/interop.md says how each of them is configured. A sandbox starts none of them by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from plimsoll_cli.sandbox.pins import Binary, Module, Release
+
+KEDA: Final = Module(
+    path="github.com/kedacore/keda/v2",
+    version="v2.21.0",
+    packages=("github.com/kedacore/keda/v2/cmd/operator", "github.com/kedacore/keda/v2/cmd/adapter"),
+)
+PROMETHEUS_ADAPTER: Final = Module(
+    path="sigs.k8s.io/prometheus-adapter",
+    version="v0.12.0",
+    packages=("sigs.k8s.io/prometheus-adapter/cmd/adapter",),
+)
+KUBE_STATE_METRICS: Final = Module(
+    path="k8s.io/kube-state-metrics/v2",
+    version="v2.20.0",
+    packages=("k8s.io/kube-state-metrics/v2",),
+    variables=("github.com/prometheus/common/version.Version=v2.20.0",),
+)
+ARGO_CD: Final = Module(
+    path="github.com/argoproj/argo-cd/v3",
+    # From 3.3 on go.mod replaces a module by a folder that is not in the module's archive: nothing can require those.
+    version="v3.2.12",
+    packages=("github.com/argoproj/argo-cd/v3/cmd",),
+    variables=("github.com/argoproj/argo-cd/v3/common.version=3.2.12",),
+    replaces=True,
+)
+GATEWAY_API: Final = ("sigs.k8s.io/gateway-api", "v1.6.3")
+"""Module whose folder holds the definitions of Gateways and HTTPRoutes; nothing of it is built."""
+
+_ARGO_CD_RELEASE: Final = f"https://github.com/argoproj/argo-cd/releases/download/{ARGO_CD.version}"
+
+NEIGHBOURS: Final[Mapping[str, Binary]] = {
+    binary.name: binary
+    for binary in (
+        Binary(
+            name="keda-operator",
+            module=KEDA,
+            package=KEDA.packages[0],
+            version_arguments=("--version",),
+            accepts=((2, 21), (3,)),
+            release=None,
+            build_minutes=6,
+        ),
+        Binary(
+            name="keda-adapter",
+            module=KEDA,
+            package=KEDA.packages[1],
+            version_arguments=("--version",),
+            accepts=((2, 21), (3,)),
+            release=None,
+            build_minutes=1,
+        ),
+        Binary(
+            name="prometheus-adapter",
+            module=PROMETHEUS_ADAPTER,
+            package=PROMETHEUS_ADAPTER.packages[0],
+            version_arguments=("--version",),
+            accepts=((0, 12), (1,)),
+            release=None,
+            build_minutes=1.5,
+        ),
+        Binary(
+            name="kube-state-metrics",
+            module=KUBE_STATE_METRICS,
+            package=KUBE_STATE_METRICS.path,
+            version_arguments=("version",),
+            accepts=((2, 18), (3,)),
+            release=None,
+            build_minutes=1,
+        ),
+        Binary(
+            name="argocd",
+            module=ARGO_CD,
+            package=ARGO_CD.packages[0],
+            version_arguments=("version", "--client", "--short"),
+            accepts=((3,), (4,)),
+            release=Release(f"{_ARGO_CD_RELEASE}/argocd-{{os}}-{{arch}}", f"{_ARGO_CD_RELEASE}/cli_checksums.txt"),
+            build_minutes=4,
+        ),
+    )
+}
