@@ -38,7 +38,7 @@ binaries: setup ## Find or build etcd, kube-apiserver, Prometheus and the rest (
 	@$(BIN)/plimsoll sandbox binaries
 
 .PHONY: neighbours
-neighbours: setup ## Also KEDA, Argo CD and the others that the tests run beside (12 min more the first time, then cached)
+neighbours: setup ## Also KEDA and the other programs that tests run beside (10 min more the first time, then cached)
 	@$(BIN)/plimsoll sandbox binaries --neighbours
 
 .PHONY: vllm-env

@@ -227,7 +227,7 @@ def _program_folders(running: RunningSandbox) -> list[Path]:
 
 @sandbox.command(name="binaries")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--neighbours", is_flag=True, help="Also those of other projects that tests run: KEDA, Argo CD and more.")
+@click.option("--neighbours", is_flag=True, help="Also those of other projects that tests run: KEDA and more.")
 def show_binaries(output: str, neighbours: bool) -> None:
     """Find, fetch or build every program the sandbox runs, and show where each came from."""
     found = {name: binaries.find(name) for name in (*pins.BINARIES, *(NEIGHBOURS if neighbours else ()))}

@@ -17,8 +17,6 @@ from plimsoll_cli.sandbox.pins import Binary, Module
 GO_VERSION: Final = "1.26.0"
 """The `go` line of the modules made here: what Kubernetes 1.36 asks for."""
 _BUILD_ENVIRONMENT: Final = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
-_REPLACEMENT: Final = re.compile(r"^(?:replace)?[ \t]+(\S+(?: v\S+)?) => (\S+ v\S+)", re.MULTILINE)
-"""A replacement by a published version. One by a folder is of the source tree, and is not in a module's archive."""
 _OUTPUT_SHOWN: Final = 1200
 """Characters of a failed command's output that are shown."""
 
@@ -28,8 +26,8 @@ def module_file(module: Module, required: str) -> str:
 
     Args:
         module: the pinned module.
-        required: text of the pinned module's own go.mod, where its replacements and its staging modules are found:
-            those it requires at v0.0.0, which exist only in its source tree and are published under another version.
+        required: text of the pinned module's own go.mod, where its staging modules are found: those it requires at
+            v0.0.0, which exist only in its source tree and are published under another version.
     """
     lines = [
         f"module plimsoll.dev/sandbox/{module.path}",
@@ -40,8 +38,6 @@ def module_file(module: Module, required: str) -> str:
         prefix, version = module.staging
         staged = re.findall(rf"^\s+({re.escape(prefix)}\S+) v0\.0\.0$", required, re.MULTILINE)
         lines += [f"replace {name} => {name} {version}" for name in staged]
-    if module.replaces:
-        lines += [f"replace {old} => {new}" for old, new in _REPLACEMENT.findall(required)]
     lines += [f"tool {package}" for package in module.packages]
     return "\n".join(lines) + "\n"
 
@@ -50,7 +46,6 @@ def build_key(binary: Binary) -> str:
     """Twelve hexadecimal digits that change when anything that goes into a build changes."""
     module = binary.module
     parts = [module.path, module.version, binary.package, module.linker_flags, module.tags, GO_VERSION]
-    parts += ["replaces"] * module.replaces
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 

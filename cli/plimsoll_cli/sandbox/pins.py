@@ -36,8 +36,6 @@ class Module:
         variables: what `-X` sets at link time. Without them Kubernetes reports a version that clients cannot parse.
         tags: build tags.
         staging: a prefix of modules that the pinned module requires at v0.0.0, and the version that replaces it.
-        replaces: whether the pinned module builds only with the replacements of its own go.mod, which Go ignores
-            in a module that is required.
     """
 
     path: str
@@ -46,7 +44,6 @@ class Module:
     variables: tuple[str, ...] = ()
     tags: str = ""
     staging: tuple[str, str] | None = None
-    replaces: bool = False
 
     @property
     def linker_flags(self) -> str:

@@ -187,6 +187,17 @@ def show_logs_on_failure(request: pytest.FixtureRequest, neighbours: Neighbours)
 
 
 @pytest.fixture(scope="session")
+def requests(cluster: Sandbox) -> Callable[[str], list[Manifest]]:
+    """Finished requests to the API server whose audit entry holds a text."""
+
+    def find(text: str) -> list[Manifest]:
+        *whole, _unfinished = cluster.audit_log.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in whole if text in line]
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def crowd(cluster: Sandbox) -> Callable[..., AbstractContextManager[None]]:
     """Keep a number of long requests with a service: `with crowd("chat", 12): ...`; at the end all clients leave."""
 

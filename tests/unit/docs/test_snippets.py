@@ -82,7 +82,7 @@ def test_the_query_for_keda_asks_for_series_that_exist() -> None:
     (trigger,) = scaled["spec"]["triggers"]
     query = trigger["metadata"]["query"]
     asked = set(re.findall(r"[a-z_:]+(?=\{)", query))
-    assert asked == {service_series.LOAD_RATIO, service_series.READY_REPLICAS}
+    assert asked == {service_series.LOAD_REPLICAS}
     assert asked <= SERIES
     assert set(re.findall(r"(\w+)=\"", query)) == {names.SERIES_NAMESPACE, names.SERIES_SERVICE}
     # KEDA's metadata are strings, all of them.

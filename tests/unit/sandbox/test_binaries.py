@@ -14,7 +14,7 @@ import pytest
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import binaries, go_build, release_archive
-from plimsoll_cli.sandbox.neighbours import ARGO_CD, KEDA, NEIGHBOURS
+from plimsoll_cli.sandbox.neighbours import NEIGHBOURS
 from plimsoll_cli.sandbox.pins import BINARIES, KUBERNETES, Release, parse_version
 
 ETCD = BINARIES["etcd"]
@@ -123,24 +123,6 @@ def test_staging_modules_are_replaced_by_their_published_version() -> None:
     assert "replace k8s.io/kubelet => k8s.io/kubelet v0.36.3\n" in text
     assert "klog" not in text
     assert "tool k8s.io/kubernetes/cmd/kubectl\n" in text
-
-
-def test_replacements_are_copied_where_a_module_needs_them() -> None:
-    """Go ignores those of a module that is required. A folder's is of the source tree: it cannot be copied."""
-    required = (
-        "require k8s.io/api v0.34.1\n"
-        "replace golang.org/x/tools => golang.org/x/tools v0.35.0\n"
-        "replace (\n\tgopkg.in/yaml.v3 v3.0.0 => gopkg.in/yaml.v3 v3.0.1 // a reason\n"
-        "\tk8s.io/api => k8s.io/api v0.34.0\n)\n"
-        "replace github.com/argoproj/argo-cd/engine => ./engine\n"
-    )
-    copied = [
-        "replace golang.org/x/tools => golang.org/x/tools v0.35.0",
-        "replace gopkg.in/yaml.v3 v3.0.0 => gopkg.in/yaml.v3 v3.0.1",
-        "replace k8s.io/api => k8s.io/api v0.34.0",
-    ]
-    assert [line for line in go_build.module_file(ARGO_CD, required).splitlines() if "=>" in line] == copied
-    assert "=>" not in go_build.module_file(KEDA, required)
 
 
 def test_a_project_that_publishes_images_only_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
