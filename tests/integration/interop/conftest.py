@@ -28,6 +28,8 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 NAMESPACE: Final = "ml"
 """Where the page's examples live: its query for KEDA names it."""
 PATIENCE_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.5
+"""Pause between two looks: a kubectl takes a tenth of a second of a core that the rest needs."""
 REQUEST_TOKENS: Final = 8000
 """More than any replica here generates for one request within a test."""
 GENTLE: Final = {"GOMAXPROCS": "1"}
@@ -46,7 +48,7 @@ def eventually() -> Eventually:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (found := check()):
             assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:.0f} s: {what}"
-            time.sleep(0.2)
+            time.sleep(LOOK_SECONDS)
         return found
 
     return wait
