@@ -142,10 +142,11 @@ class Neighbours:
         """Certificate and key of a server behind a Service."""
         return self.cluster.plane.authority.server(name, (self.address,), (f"{name}.{namespace}.svc",))
 
-    def aggregated(self, group: str, name: str, namespace: str, port: int) -> list[Manifest]:
-        """An API group that a program on this machine serves, under the name of a Service.
+    def aggregate(self, group: str, name: str, namespace: str, port: int) -> None:
+        """Have the API server ask a ready program for an API group, under the name of a Service.
 
-        Endpoints cannot be loopback addresses, so the Service stands for an address instead of for pods.
+        Endpoints cannot be loopback addresses, so the Service stands for an address instead of for pods. A program that
+        is not ready yet would hold up everybody's discovery.
         """
         meta = {"name": name, "namespace": namespace}
         service = {"type": "ExternalName", "externalName": self.address}
@@ -158,7 +159,7 @@ class Neighbours:
             "service": {**meta, "port": port},
             "caBundle": authority,
         }
-        return [
+        objects = [
             {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service},
             {
                 "apiVersion": "apiregistration.k8s.io/v1",
@@ -167,6 +168,8 @@ class Neighbours:
                 "spec": api,
             },
         ]
+        self.cluster.kubectl.apply(yaml.safe_dump_all(objects))
+        self.cluster.kubectl("wait", "--for=condition=Available", "--timeout=30s", f"apiservice/v1beta1.{group}")
 
 
 @pytest.fixture(scope="session")

@@ -42,11 +42,7 @@ def adapter(cluster: Sandbox, neighbours: Any, guide: Any) -> None:
     port, namespace = neighbours.port(6453), "monitoring"
     folder = binaries.module_directory(PROMETHEUS_ADAPTER.path, PROMETHEUS_ADAPTER.version) / "deploy" / "manifests"
     config = guide("ConfigMap", "adapter-config")
-    objects = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
-        config,
-        *neighbours.aggregated("custom.metrics.k8s.io", ADAPTER, namespace, port),
-    ]
+    objects = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, config]
     cluster.kubectl.apply("\n---\n".join([yaml.safe_dump_all(objects), *((folder / m).read_text() for m in MANIFESTS)]))
     kubeconfig = cluster.plane.kubeconfig_for(namespace, ADAPTER)
     pair = neighbours.serving_certificate(ADAPTER, namespace)
@@ -65,7 +61,7 @@ def adapter(cluster: Sandbox, neighbours: Any, guide: Any) -> None:
         ready=f"https://{neighbours.address}:{port}/readyz",
     )
     neighbours.fleet.await_ready([ADAPTER])
-    cluster.kubectl("wait", "--for=condition=Available", "--timeout=30s", "apiservice/v1beta1.custom.metrics.k8s.io")
+    neighbours.aggregate("custom.metrics.k8s.io", ADAPTER, namespace, port)
 
 
 @pytest.mark.usefixtures("adapter")
