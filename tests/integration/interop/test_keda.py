@@ -46,8 +46,12 @@ HOLDING_SYNCS: Final = 3
 
 
 @pytest.fixture(scope="module")
-def keda(cluster: Sandbox, neighbours: Any) -> None:
-    """KEDA's operator and metrics server, with its definitions and no more than its own rights."""
+def keda(cluster: Sandbox, neighbours: Any, guide: Any) -> None:
+    """KEDA's operator and metrics server, with its definitions and no more than its own rights.
+
+    The service to be scaled starts meanwhile.
+    """
+    cluster.kubectl("apply", "-n", "ml", "-f", "-", stdin=yaml.safe_dump(guide("LLMService", NAME)))
     config = binaries.module_directory(KEDA.path, KEDA.version) / "config"
     definitions = "\n---\n".join(path.read_text() for path in sorted((config / "crd" / "bases").glob("*.yaml")))
     grpc, serving, probes = neighbours.port(9666), neighbours.port(6463), neighbours.port(8091)
@@ -155,11 +159,10 @@ def test_replicas_follow_the_load_and_stay_without_measurements(
     cluster: Sandbox, guide: Any, eventually: Any, requests: Any, crowd: Callable[..., AbstractContextManager[None]]
 ) -> None:
     """The page's YAML but for Prometheus' address: out under load, held while blind, in when the load is gone."""
-    service, scaled_object = guide("LLMService", NAME), guide("ScaledObject", NAME)
+    scaled_object = guide("ScaledObject", NAME)
     scaled_object["spec"]["triggers"][0]["metadata"]["serverAddress"] = cluster.prometheus_url
     scaled = Scaled(cluster, requests, eventually)
-    objects = yaml.safe_dump_all([service, scaled_object])
-    cluster.kubectl("apply", "-n", "ml", "-f", "-", stdin=objects)
+    cluster.kubectl("apply", "-n", "ml", "-f", "-", stdin=yaml.safe_dump(scaled_object))
     cluster.kubectl("wait", "-n", "ml", f"llm/{NAME}", "--for=condition=Available", "--timeout=60s", timeout=90)
     cluster.kubectl("wait", "-n", "ml", f"scaledobject/{NAME}", "--for=condition=Ready", "--timeout=60s", timeout=90)
     eventually(lambda: scaled.active()[0] == "True", "the HPA reads the load")
