@@ -20,6 +20,7 @@ from plimsoll_cli.sandbox import binaries, control_plane, processes
 from plimsoll_cli.sandbox.addresses import free_port
 from plimsoll_cli.sandbox.certificates import KeyPair
 from plimsoll_cli.sandbox.fleet import Fleet
+from plimsoll_cli.sandbox.neighbours import KEDA
 from plimsoll_cli.sandbox.options import NodeShape, SandboxOptions
 from plimsoll_cli.sandbox.processes import Component
 from plimsoll_cli.sandbox.sandbox import Sandbox
@@ -72,7 +73,7 @@ def guide() -> Guide:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, keda_definitions: str) -> Iterator[Sandbox]:
     """Eight GPUs, Prometheus, operator and detector; everything at intervals a test can wait for."""
     options = SandboxOptions(
         name="interop",
@@ -87,13 +88,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         directory=tmp_path_factory.mktemp("interop"),
     )
     with Sandbox.start(options) as running:
-        running.kubectl.apply(yaml.safe_dump(namespace(NAMESPACE)))
+        running.kubectl.apply(
+            yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        )
+        # The API server's check of owners knows a new kind after up to 30 s; until then KEDA may not create its HPA.
+        running.kubectl.apply(keda_definitions)
         yield running
 
 
-def namespace(name: str) -> Manifest:
-    """A namespace."""
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+@pytest.fixture(scope="session")
+def keda_definitions() -> str:
+    """KEDA's custom resource definitions, from its module."""
+    folder = binaries.module_directory(KEDA.path, KEDA.version) / "config" / "crd" / "bases"
+    return "\n---\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml")))
 
 
 @dataclass(frozen=True)

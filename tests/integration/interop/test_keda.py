@@ -46,19 +46,18 @@ HOLDING_SYNCS: Final = 3
 
 
 @pytest.fixture(scope="module")
-def keda(cluster: Sandbox, neighbours: Any, guide: Any) -> None:
+def keda(cluster: Sandbox, neighbours: Any, guide: Any, keda_definitions: str) -> None:
     """KEDA's operator and metrics server, with its definitions and no more than its own rights.
 
     The service to be scaled starts meanwhile.
     """
     cluster.kubectl("apply", "-n", "ml", "-f", "-", stdin=yaml.safe_dump(guide("LLMService", NAME)))
     config = binaries.module_directory(KEDA.path, KEDA.version) / "config"
-    definitions = "\n---\n".join(path.read_text() for path in sorted((config / "crd" / "bases").glob("*.yaml")))
     grpc, serving, probes = neighbours.port(9666), neighbours.port(6463), neighbours.port(8091)
     namespace = yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "keda"}})
     rights = [(config / name).read_text() for name in MANIFESTS]
-    cluster.kubectl.apply("\n---\n".join([definitions, namespace, *rights]))
-    cluster.kubectl.await_definitions(definitions)
+    cluster.kubectl.apply("\n---\n".join([namespace, *rights]))
+    cluster.kubectl.await_definitions(keda_definitions)
     kubeconfig = cluster.plane.kubeconfig_for("keda", OPERATOR)
     certificates = certificate_folder(cluster, neighbours)
     environment = {
