@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ENGINE ?= simulated
 DATA ?= ../shared/data
-PYTEST_WORKERS ?= 2
+PYTEST_WORKERS ?= 3
 RECOMMENDER_BENCHMARKS := recommender recommender_latency kernels search recommend_command observation tasks request_logs llm_pilot aiconfigurator
 
 .PHONY: help
@@ -38,6 +38,10 @@ setup: $(VENV)/.synced ## Make the Python environment
 binaries: setup ## Find or build etcd, kube-apiserver, Prometheus and the rest (15 min the first time, then cached)
 	@$(BIN)/plimsoll sandbox binaries
 
+.PHONY: neighbours
+neighbours: setup ## Also KEDA and the other programs that tests run beside (10 min more the first time, then cached)
+	@$(BIN)/plimsoll sandbox binaries --neighbours
+
 .PHONY: vllm-env
 vllm-env: setup ## Make the environment of vLLM's CPU build (6 GB, then cached)
 	@$(BIN)/plimsoll sandbox vllm-env
@@ -61,7 +65,7 @@ format: setup ## Format and apply safe fixes
 	@$(BIN)/ruff check --fix .
 
 .PHONY: test
-test: lint binaries vllm-env docs-env ## Everything: lint, types, unit, contract, integration and end-to-end tests
+test: lint neighbours vllm-env docs-env ## Everything: lint, types, unit, contract, integration and end-to-end tests
 	@$(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup tests
 
 .PHONY: test-unit

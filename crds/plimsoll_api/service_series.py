@@ -29,6 +29,8 @@ PREDICTED_LOAD_LINE: Final = "plimsoll_service_predicted_load_line_requests_per_
 
 # By the detector.
 DIAGNOSIS: Final = "plimsoll_service_diagnosis"
+LOAD_REPLICAS: Final = "plimsoll_service_load_replicas"
+"""One number for other scalers: a product of the ratio and a count would multiply values of two moments."""
 LOAD_RATIO: Final = "plimsoll_service_load_ratio"
 LOAD_LINE: Final = "plimsoll_service_load_line_requests_per_second"
 DESIRED_REPLICAS: Final = "plimsoll_service_desired_replicas"

@@ -46,11 +46,14 @@ class Judgement:
     memory: Memory
 
     @property
+    def load(self) -> float | None:
+        """Demand, in replicas at their load line; None when no replica serves, for then nothing is measured."""
+        return self.demand.total if self.demand is not None and self.observation.serving else None
+
+    @property
     def utilization(self) -> float | None:
         """Demand per serving replica, as a share of the load line."""
-        if self.demand is None or not self.observation.serving:
-            return None
-        return self.demand.total / self.observation.serving
+        return None if self.load is None else self.load / self.observation.serving
 
 
 def judge(

@@ -60,6 +60,9 @@ class Telemetry:
             series.LABEL_STATUS,
             series.LABEL_REASON,
         )
+        self.load_replicas = self._gauge(
+            series.LOAD_REPLICAS, "Load, in replicas at their load line that it needs.", *_SERVICE
+        )
         self.load_ratio = self._gauge(series.LOAD_RATIO, "Load per serving replica over its load line.", *_SERVICE)
         self.load_line = self._gauge(
             series.LOAD_LINE, "Requests per second that one replica carries, as measured.", *_SERVICE
@@ -113,6 +116,7 @@ class Telemetry:
         self.bounded.labels(*key).set(judgement.decision.bounded)
         self.coverage.labels(*key).set(quality.coverage)
         for gauge, value in (
+            (self.load_replicas, judgement.load),
             (self.load_ratio, judgement.utilization),
             (self.age, quality.age),
             (self.load_line, line),
@@ -143,6 +147,7 @@ class Telemetry:
         self.services.set(len(keys))
         for key in self._known - keys:
             for gauge in (
+                self.load_replicas,
                 self.load_ratio,
                 self.load_line,
                 self.desired,

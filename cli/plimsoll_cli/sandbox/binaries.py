@@ -19,6 +19,7 @@ from typing import Final
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import go_build, pins, progress, release_archive
+from plimsoll_cli.sandbox.neighbours import NEIGHBOURS
 from plimsoll_cli.sandbox.pins import BINARIES, Binary, Version
 from plimsoll_runtime.vllm_environment import cache_directory
 
@@ -55,7 +56,7 @@ def find(name: str) -> Found:
     Raises:
         CommandError: the name is unknown, or no way to get it worked.
     """
-    binary = BINARIES.get(name)
+    binary = BINARIES.get(name) or NEIGHBOURS.get(name)
     if binary is None:
         raise CommandError(f"{name} is not a program of the sandbox: it runs {', '.join(BINARIES)}", 2)
     found, passed_over = installed(binary, os.environ)
@@ -135,6 +136,8 @@ def _obtain(binary: Binary, target: Path, passed_over: list[str]) -> str:
     partial = target.with_name(f".{binary.name}.{os.getpid()}")
     try:
         try:
+            if binary.release is None:
+                raise release_archive.UnavailableError(f"{binary.module.path} publishes no program, only images")
             with progress.step(f"fetching {binary.name} {binary.module.version}"):
                 release_archive.fetch(binary.release, partial)
             source = "release"

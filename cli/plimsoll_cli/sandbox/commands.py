@@ -20,6 +20,7 @@ from plimsoll_cli.chart.location import NAMESPACE
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import binaries, pins, progress, supervisor
 from plimsoll_cli.sandbox.fleet import Standing
+from plimsoll_cli.sandbox.neighbours import NEIGHBOURS
 from plimsoll_cli.sandbox.options import DEFAULT_NODES, OPTIONAL_COMPONENTS, SandboxOptions, parse_node
 from plimsoll_cli.sandbox.sandbox import BINARIES
 from plimsoll_cli.sandbox.state import RunningSandbox, running_names
@@ -226,9 +227,10 @@ def _program_folders(running: RunningSandbox) -> list[Path]:
 
 @sandbox.command(name="binaries")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def show_binaries(output: str) -> None:
+@click.option("--neighbours", is_flag=True, help="Also those of other projects that tests run: KEDA and more.")
+def show_binaries(output: str, neighbours: bool) -> None:
     """Find, fetch or build every program the sandbox runs, and show where each came from."""
-    found = {name: binaries.find(name) for name in pins.BINARIES}
+    found = {name: binaries.find(name) for name in (*pins.BINARIES, *(NEIGHBOURS if neighbours else ()))}
     if output == "json":
         rows = {n: {"path": str(f.path), "source": f.source, "passedOver": f.passed_over} for n, f in found.items()}
         click.echo(json.dumps(rows, indent=2))

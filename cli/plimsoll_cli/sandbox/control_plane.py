@@ -7,7 +7,7 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,10 @@ ORDER: Final = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
 
 TOKEN_DURATION: Final = "24h"  # noqa: S105 (a duration)
 """Longer than a sandbox is used, so that no component has to fetch a new token."""
+
+FRONT_PROXY: Final = "front-proxy"
+"""Folder of the authority that the API server's certificate towards aggregated API servers comes from."""
+_FRONT_PROXY_USER: Final = "front-proxy-client"
 
 # The API server refuses loopback addresses in Endpoints and EndpointSlices, and the controllers would log an event for
 # every try; the sandbox's own Service front follows Ready pods by selector instead.
@@ -91,12 +95,20 @@ class Layout:
 class ControlPlane:
     """A running control plane; use it as a context manager."""
 
-    def __init__(self, layout: Layout, fleet: Fleet, reserved: ReservedBlock | None, authority: Authority) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        fleet: Fleet,
+        reserved: ReservedBlock | None,
+        authority: Authority,
+        further: Mapping[str, Sequence[str]],
+    ) -> None:
         self.layout = layout
         self.fleet = fleet
         self.authority = authority
         self.kubectl = Kubectl(binaries.resolve("kubectl"), layout.kubeconfig("admin"))
         self._reserved = reserved
+        self._further = further
 
     @classmethod
     def start(
@@ -106,6 +118,7 @@ class ControlPlane:
         block: AddressBlock | None = None,
         fleet: Fleet | None = None,
         announce: Callable[[str], None] = lambda _: None,
+        further: Mapping[str, Sequence[str]] | None = None,
     ) -> ControlPlane:
         """Start the components and wait until etcd and kube-apiserver are ready; the others may take a moment more.
 
@@ -115,6 +128,7 @@ class ControlPlane:
             block: addresses the caller has reserved; None reserves some for as long as this runs.
             fleet: what the components are added to; None makes one that ends with this control plane.
             announce: told the name of each component as it becomes ready.
+            further: arguments by component, after its own; of a flag given twice the last counts.
 
         Raises:
             CommandError: a binary is missing, or a component did not start (with the end of its log).
@@ -129,7 +143,7 @@ class ControlPlane:
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
         layout = Layout(directory.resolve(), addresses, free_ports(addresses.control_address))
-        plane = cls(layout, fleet or Fleet(), reserved, create_authority(layout.certificates))
+        plane = cls(layout, fleet or Fleet(), reserved, create_authority(layout.certificates), further or {})
         try:
             plane._prepare()
             for name in (ETCD, API_SERVER):
@@ -201,7 +215,11 @@ class ControlPlane:
 
     def _launch(self, name: str) -> None:
         """Start one component."""
-        arguments = (str(binaries.resolve(name)), *component_arguments(name, self.layout))
+        arguments = (
+            str(binaries.resolve(name)),
+            *component_arguments(name, self.layout),
+            *self._further.get(name, ()),
+        )
         self.fleet.launch(Component(name, arguments, self.layout.log(name)), lambda: self.healthy(name))
 
     def _prepare(self) -> None:
@@ -214,6 +232,7 @@ class ControlPlane:
             ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"),
         )
         authority.client("etcd-client")
+        create_authority(authority.directory / FRONT_PROXY).client(_FRONT_PROXY_USER)
         authority.client("kubelet-client")  # the node agent asks for a certificate, not for a group
         authority.signing_key("service-accounts")
         self.kubeconfig_for_certificate("admin", authority.client("admin", "system:masters"))
@@ -294,12 +313,15 @@ def _api_server_arguments(layout: Layout) -> tuple[str, ...]:
         f"--client-ca-file={pki / 'ca.crt'}",
         f"--tls-cert-file={pki / 'apiserver.crt'}",
         f"--tls-private-key-file={pki / 'apiserver.key'}",
-        # Nobody holds this certificate; controller-manager and scheduler log an error every second without the setting.
-        f"--requestheader-client-ca-file={pki / 'ca.crt'}",
-        "--requestheader-allowed-names=front-proxy-client",
+        # The aggregation layer, so that APIServices work: an authority of its own, because whoever holds its
+        # certificates may speak for any user to the servers behind APIServices.
+        f"--requestheader-client-ca-file={pki / FRONT_PROXY / 'ca.crt'}",
+        f"--requestheader-allowed-names={_FRONT_PROXY_USER}",
         "--requestheader-username-headers=X-Remote-User",
         "--requestheader-group-headers=X-Remote-Group",
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={pki / FRONT_PROXY / _FRONT_PROXY_USER}.crt",
+        f"--proxy-client-key-file={pki / FRONT_PROXY / _FRONT_PROXY_USER}.key",
         "--authorization-mode=Node,RBAC",
         # As OpenShift does: whoever sets blockOwnerDeletion needs the right to `finalizers` of the owner.
         "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",

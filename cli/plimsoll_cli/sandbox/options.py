@@ -56,6 +56,7 @@ class SandboxOptions:
         detectors: detector processes.
         operator_arguments: further arguments of the operator.
         detector_arguments: further arguments of the detector.
+        controller_manager_arguments: further arguments of kube-controller-manager.
         helm: operator and detector are pods, installed with the chart, instead of processes beside the cluster; with
             both left out, the chart is left to whoever uses the sandbox.
         directory: where its state goes; None means the user's state folder.
@@ -72,6 +73,7 @@ class SandboxOptions:
     detectors: int = 1
     operator_arguments: tuple[str, ...] = ()
     detector_arguments: tuple[str, ...] = ()
+    controller_manager_arguments: tuple[str, ...] = ()
     helm: bool = False
     directory: Path | None = field(default=None)
 
@@ -110,6 +112,7 @@ class SandboxOptions:
                 "without": frozenset(content["without"]),
                 "operator_arguments": tuple(content["operator_arguments"]),
                 "detector_arguments": tuple(content["detector_arguments"]),
+                "controller_manager_arguments": tuple(content["controller_manager_arguments"]),
                 "directory": Path(content["directory"]) if content["directory"] else None,
             }
         )

@@ -61,7 +61,7 @@ class Binary:
         package: its main package.
         version_arguments: what makes it print its version.
         accepts: lowest and first too high version of an installed one.
-        release: where built ones are published.
+        release: where built ones are published; None when images are all that is.
         build_minutes: minutes a cold build takes on 2 cores (measured 2026-11-21).
     """
 
@@ -70,7 +70,7 @@ class Binary:
     package: str
     version_arguments: tuple[str, ...]
     accepts: tuple[Version, Version]
-    release: Release
+    release: Release | None
     build_minutes: float
 
 

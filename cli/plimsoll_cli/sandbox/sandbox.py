@@ -88,7 +88,8 @@ class Sandbox:
         try:
             for stale in (STATE_FILE, PROMETHEUS, "node-agent"):
                 _remove(directory / stale)
-            plane = ControlPlane.start(directory, control_plane.ORDER, reserved.block, fleet, tell)
+            further = {control_plane.CONTROLLER_MANAGER: options.controller_manager_arguments}
+            plane = ControlPlane.start(directory, control_plane.ORDER, reserved.block, fleet, tell, further)
             sandbox = cls(options, plane, fleet, lock)
             sandbox._guard, sandbox._block = watchdog, reserved
             fleet.changed = sandbox._write_state

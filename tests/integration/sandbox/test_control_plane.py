@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import json
+import ssl
+import threading
 from pathlib import Path
 
 import pytest
 
 from plimsoll_cli.errors import CommandError
-from plimsoll_cli.sandbox.control_plane import API_SERVER, ControlPlane
+from plimsoll_cli.sandbox.control_plane import API_SERVER, FRONT_PROXY, ControlPlane
 from plimsoll_cli.sandbox.kubectl import Kubectl
 
 pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("control_plane")]
@@ -48,6 +52,69 @@ def test_services_get_loopback_addresses(control_plane: ControlPlane, namespace:
     control_plane.kubectl("create", "service", "clusterip", "chat", "--tcp=8000:8000", "-n", namespace)
     service = control_plane.kubectl.json("get", "service", "chat", "-n", namespace)
     assert service["spec"]["clusterIP"].startswith("127.")
+
+
+AGGREGATED = """
+apiVersion: v1
+kind: Service
+metadata: {name: echo, namespace: %(namespace)s}
+spec: {type: ExternalName, externalName: %(address)s}
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1.echo.example}
+spec:
+  group: echo.example
+  version: v1
+  groupPriorityMinimum: 100
+  versionPriority: 100
+  service: {name: echo, namespace: %(namespace)s, port: %(port)d}
+  caBundle: %(authority)s
+"""
+
+
+def test_an_api_service_is_reached_and_told_who_asks(control_plane: ControlPlane, namespace: str) -> None:
+    """The aggregation layer works, and the server behind it can believe the headers: only the API server has a
+    certificate of the front proxy's authority."""
+    asked: list[tuple[str, str]] = []
+
+    class Echo(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["X-Remote-User"]))
+            body = (
+                b'{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "echo.example/v1", "resources": []}'
+            )
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    authority, address = control_plane.authority, control_plane.layout.block.control_address
+    pair = authority.server("echo", (address,), (f"echo.{namespace}.svc",))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.directory / FRONT_PROXY / "ca.crt")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(pair.certificate, pair.key)
+    with http.server.ThreadingHTTPServer((address, 0), Echo) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        values = {
+            "namespace": namespace,
+            "address": address,
+            "port": server.server_port,
+            "authority": base64.b64encode(authority.certificate.read_bytes()).decode(),
+        }
+        control_plane.kubectl.apply(AGGREGATED % values)
+        try:
+            control_plane.kubectl("wait", "--for=condition=Available", "--timeout=30s", "apiservice/v1.echo.example")
+            control_plane.kubectl("get", "--raw", "/apis/echo.example/v1/things")
+        finally:
+            control_plane.kubectl("delete", "apiservice", "v1.echo.example")
+            server.shutdown()
+    assert ("/apis/echo.example/v1/things", "admin") in asked
 
 
 def test_two_side_by_side(control_plane: ControlPlane, tmp_path: Path) -> None:

@@ -67,12 +67,22 @@ def test_scalers_point_at_a_service_in_mode_manual(kind: str) -> None:
     assert service["spec"]["scaling"]["mode"] == "Manual"
 
 
+def test_the_adapters_rule_serves_the_metric_that_the_autoscaler_asks_for() -> None:
+    (config,) = [one for one in of_kind("ConfigMap") if one["metadata"]["name"] == "adapter-config"]
+    (rule,) = yaml.safe_load(config["data"]["config.yaml"])["rules"]
+    served = rule["seriesQuery"].partition("{")[0]
+    hpa = list(yaml.safe_load_all((ROOT / "examples" / "hpa.yaml").read_text(encoding="utf-8")))[1]
+    assert {metric["pods"]["metric"]["name"] for metric in hpa["spec"]["metrics"]} == {served}
+    assert served == series.WAITING
+    assert set(rule["resources"]["overrides"]) == {names.SERIES_NAMESPACE, names.SERIES_POD}
+
+
 def test_the_query_for_keda_asks_for_series_that_exist() -> None:
     (scaled,) = of_kind("ScaledObject")
     (trigger,) = scaled["spec"]["triggers"]
     query = trigger["metadata"]["query"]
     asked = set(re.findall(r"[a-z_:]+(?=\{)", query))
-    assert asked == {service_series.LOAD_RATIO, service_series.READY_REPLICAS}
+    assert asked == {service_series.LOAD_REPLICAS}
     assert asked <= SERIES
     assert set(re.findall(r"(\w+)=\"", query)) == {names.SERIES_NAMESPACE, names.SERIES_SERVICE}
     # KEDA's metadata are strings, all of them.
@@ -80,7 +90,7 @@ def test_the_query_for_keda_asks_for_series_that_exist() -> None:
 
 
 def test_the_health_check_knows_our_conditions() -> None:
-    (config,) = of_kind("ConfigMap")
+    (config,) = [one for one in of_kind("ConfigMap") if one["metadata"]["name"] == "argocd-cm"]
     ((key, script),) = config["data"].items()
     assert key == f"resource.customizations.health.{TARGET['apiVersion'].partition('/')[0]}_{TARGET['kind']}"
     assert set(re.findall(r"\bis\.([A-Z]\w+)", script)) <= {kind.value for kind in ConditionType}

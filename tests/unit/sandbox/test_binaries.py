@@ -14,6 +14,7 @@ import pytest
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.sandbox import binaries, go_build, release_archive
+from plimsoll_cli.sandbox.neighbours import NEIGHBOURS
 from plimsoll_cli.sandbox.pins import BINARIES, KUBERNETES, Release, parse_version
 
 ETCD = BINARIES["etcd"]
@@ -124,10 +125,22 @@ def test_staging_modules_are_replaced_by_their_published_version() -> None:
     assert "tool k8s.io/kubernetes/cmd/kubectl\n" in text
 
 
+def test_a_project_that_publishes_images_only_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched, and the reason is told with the build's."""
+    monkeypatch.setenv("PLIMSOLL_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    with pytest.raises(CommandError) as failure:
+        binaries.resolve("keda-operator")
+    assert "Go toolchain" in str(failure.value)
+    assert "github.com/kedacore/keda/v2 publishes no program, only images" in str(failure.value)
+
+
 def test_each_program_has_a_cache_entry_of_its_own() -> None:
     """Programs of one module share its version but not the entry."""
-    paths = {binaries.cache_path(binary, {"PLIMSOLL_CACHE": "/c"}) for binary in BINARIES.values()}
-    assert len(paths) == len(BINARIES)
+    programs = [*BINARIES.values(), *NEIGHBOURS.values()]
+    paths = {binaries.cache_path(binary, {"PLIMSOLL_CACHE": "/c"}) for binary in programs}
+    assert len(paths) == len(programs)
 
 
 @pytest.fixture
