@@ -41,7 +41,8 @@ from bench.llm_pilot_parts.score import (
     static_policy,
     users_within,
 )
-from bench.llm_pilot_parts.transferred import Forecast, Knowledge, Teacher, teacher_for
+from bench.llm_pilot_parts.terms import Knowledge
+from bench.llm_pilot_parts.transferred import Forecast, Teacher, teacher_for
 from plimsoll_recommender.transfer.choice import thrift
 
 PUBLISHED_BEST: Final = 0.80

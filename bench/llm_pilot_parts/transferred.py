@@ -13,15 +13,13 @@ from bench.llm_pilot_parts.measurements import Curve, Point, Recorded, Table
 from bench.llm_pilot_parts.physics import CONSTANTS, Closed, Expected, Run
 from bench.llm_pilot_parts.score import ITL_LIMIT, NTTFT_LIMIT, Choice, cheapest, pods_for, users_within
 from bench.llm_pilot_parts.shapes import SHAPES, gpus_of
+from bench.llm_pilot_parts.terms import BY_CONSTANT, TERMS, Knowledge
 from numpy.typing import NDArray
 
 from plimsoll_recommender.transfer.choice import Worth, choose, less_overspend
 from plimsoll_recommender.transfer.constants import apart, fit_constants, slopes
-from plimsoll_recommender.transfer.covariance import Factor, Linear, Rows, Same, Smooth, Term, Within
+from plimsoll_recommender.transfer.covariance import Rows
 from plimsoll_recommender.transfer.residual import Posterior, Residual, fit
-
-Knowledge = Literal["physics", "learned", "both"]
-"""What predictions rest on: physics with its constants alone, labels and sizes alone, or both."""
 
 Target = Literal["itl", "nttft"]
 TARGETS: Final[tuple[Target, Target]] = ("itl", "nttft")
@@ -37,59 +35,8 @@ TOLERANCES: Final = {"itl": 0.15, "nttft": 0.25, "rate": 0.2}
 DRAWS: Final = 4000
 """Scenarios drawn of what an unseen LLM may be."""
 
-OCTAVES: Final = 2.5
-"""Octaves of users over which errors stay alike: the measured numbers of users span seven."""
-
 NEUTRAL: Final[dict[Target, float]] = {"itl": 30.0, "nttft": 5.0}
 """Milliseconds expected without physics: the middle of the task's range."""
-
-_LOAD: Final = Smooth("users", OCTAVES)
-_KERNELS: Final = Same("kernels", otherwise=0.5)
-"""Other implementations of the same engine err half alike."""
-
-
-def _this_llm(variance: float) -> tuple[Term, ...]:
-    """What one LLM alone has: less where the engine's own layers serve it than where a library's do."""
-    parts: tuple[tuple[str, tuple[Factor, ...]], ...] = (
-        ("this LLM", ()),
-        ("this LLM under load", (_LOAD,)),
-        ("this LLM on this profile", (Same("profile"), Smooth("users", 1.5))),
-    )
-    return tuple(
-        Term(f"{name}, {batch}", (Within(), Linear((batch,)), *factors), variance)
-        for name, factors in parts
-        for batch in ("flash", "padded")
-    )
-
-
-def _common(variance: float) -> tuple[Term, ...]:
-    """What LLMs have in common that physics does not say; it says most, so that little is expected of each part."""
-    return (
-        Term("level", (), 2 * variance),
-        Term("implementation", (_KERNELS, _LOAD), 2 * variance),
-        Term("GPU", (Same("gpu"), _LOAD), variance),
-        Term("GPU and implementation", (Same("gpu"), _KERNELS, _LOAD), variance),
-        Term("profile and implementation", (Same("profile"), _KERNELS, _LOAD), variance),
-        Term("splitting and implementation", (Same("split"), _KERNELS, _LOAD), variance),
-        Term("size", (Smooth("size", 1.0), _LOAD), variance),
-    )
-
-
-_FULLNESS: Final = (Smooth("fullness", 1.0), Smooth("prompts", 1.0))
-_BY_CONSTANT: Final = tuple(constant.name for constant in CONSTANTS)
-
-TERMS: Final[dict[Knowledge, tuple[Term, ...]]] = {
-    "physics": (Term("constants", (Linear(_BY_CONSTANT),), 1.0), *_this_llm(0.005)),
-    "learned": (*_common(0.1), *_this_llm(0.03)),
-    "both": (
-        Term("constants", (Linear(_BY_CONSTANT),), 1.0),
-        *_common(0.005),
-        Term("memory and implementation", (_KERNELS, *_FULLNESS), 0.01),
-        Term("memory and padding", (Same("padding"), *_FULLNESS), 0.01),
-        *_this_llm(0.005),
-    ),
-}
-"""Parts of the error by what predictions rest on. Only their variances are fitted, on training LLMs."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +214,7 @@ class Teacher:
             # Ample memory is ample however ample, and one prompt in many steps is as good as none.
             numbers["fullness"] = np.log2(1.0 + closed.users / found.slots)
             numbers["prompts"] = np.log2(1.0 + found.prompts)
-            numbers.update(zip(_BY_CONSTANT, moved.T, strict=True))
+            numbers.update(zip(BY_CONSTANT, moved.T, strict=True))
         labels = {
             "gpu": tuple(gpus_of(run.profile)[1] for run in runs),
             "profile": tuple(run.profile for run in runs),
