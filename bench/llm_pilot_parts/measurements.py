@@ -29,6 +29,24 @@ class Point:
 Curve = tuple[Point, ...]
 """Points of one LLM on one GPU profile, users rising."""
 
+
+@dataclass(frozen=True)
+class Requests:
+    """What the load generator saw of one run's requests.
+
+    Args:
+        prompt, output: mean tokens of those that were answered.
+        rate: answered per second.
+    """
+
+    prompt: float
+    output: float
+    rate: float
+
+
+RunKey = tuple[str, str, int]
+"""LLM, GPU profile and users of a run."""
+
 Table = dict[str, dict[str, Curve]]
 """Curves by LLM, then by GPU profile such as `2 x A100`, in the data's order."""
 
@@ -42,23 +60,19 @@ class Recorded:
         published: predictions of each published recommender.
         scores: (success rate, overspend, S/O) as published, by recommender; shares, not per cent.
         prices: US dollars per hour by GPU profile.
-        input_tokens, output_tokens: mean lengths of the requests by LLM, over its runs.
+        requests: what was seen of each run's requests; two runs of the predictions have none.
     """
 
     measured: Table
     published: dict[str, Table]
     scores: dict[str, tuple[float, float, float]]
     prices: dict[str, float]
-    input_tokens: dict[str, float]
-    output_tokens: dict[str, float]
+    requests: dict[RunKey, Requests]
 
 
 def read(folder: Path) -> Recorded:
     """The data set in a folder (`perf/llm_pilot` of the data)."""
     predictions = {method: _rows(folder / "expected_predictions" / f"{method}.csv") for method in METHODS}
-    lengths: dict[str, list[tuple[float, float]]] = {}
-    for row in _rows(folder / "llm_pilot_aggregated.csv"):
-        lengths.setdefault(row["model"], []).append((float(row["mean_in"]), float(row["mean_out"])))
     return Recorded(
         measured=_table(predictions["LLM-Pilot"], ""),
         published={method: _table(rows, "prediction_") for method, rows in predictions.items()},
@@ -67,8 +81,12 @@ def read(folder: Path) -> Recorded:
             for row in _rows(folder / "expected_recommendation_scores.csv")
         },
         prices={row["GPU"]: float(row["price"]) for row in _rows(folder / "prices.csv")},
-        input_tokens={llm: sum(pair[0] for pair in pairs) / len(pairs) for llm, pairs in lengths.items()},
-        output_tokens={llm: sum(pair[1] for pair in pairs) / len(pairs) for llm, pairs in lengths.items()},
+        requests={
+            (row["model"], f"{row['n_gpus']} x {row['gpu'].upper()}", int(row["users"])): Requests(
+                float(row["mean_in"]), float(row["mean_out"]), float(row["req_per_s"])
+            )
+            for row in _rows(folder / "llm_pilot_aggregated.csv")
+        },
     )
 
 

@@ -1,210 +1,191 @@
-"""Physics of LLM-Pilot's runs: each LLM on each GPU profile under each number of users, by Plimsoll's step-time model.
+"""Physics of LLM-Pilot's runs: a closed loop of users before TGIS, whose batch is bounded by memory.
 
-The engine was Text Generation Inference Server (TGIS): a prompt is computed in a step of its own, requests wait until
-the batch's tokens leave room. Encoder-decoder models are two stacks: the encoder computes prompts, the decoder with
-its cross-attention generates.
+Each user has one request in flight. The engine runs as many as memory has slots for; the others wait for one to end,
+so time to first token rises with users while time between tokens stays. A step is the longer of the host's work, layer
+by layer and not overlapped (the engine ran eagerly), and the GPU's reads and products; every sequence adds work of the
+host. Prompts are computed in steps of their own, between others. The form is law; constants that no data sheet states
+are learned from measured LLMs (`plimsoll_recommender.transfer.constants`), with the values expected of them below.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from plimsoll_recommender import Accelerator, EngineConfig, ModelFacts, StepTimeModel, accelerator
-from plimsoll_recommender.facts.layers import Layer, Split, TokenCache, Weight
+import numpy as np
+from bench.llm_pilot_parts.shapes import BYTES, PRODUCTS, SHAPES, gpu_of, gpus_of
+from numpy.typing import NDArray
+
+from plimsoll_recommender.transfer.constants import Constant
 
 GIB: Final = 1024**3
+GPUS: Final = tuple(PRODUCTS)
+KERNELS: Final = ("flash", "plain", "encoder-decoder")
+_SLOTS: Final = 10.0
+"""Slots around which memory's exponent turns, and sequences around which padding's does."""
 
-USABLE_MEMORY: Final = 0.9
-"""Share of the GPU's memory that holds weights and cache: what engines of the time took by default."""
-
-RESERVE: Final = {"flash": 3.0, "encoder-decoder": 30.0, "plain": 30.0}
-"""Memory that an implementation sets aside for a sequence over its mean tokens.
-
-Flash attention holds what requests ask for; without it a batch is padded, as if to about 4,000 tokens, 30 times the
-mean. Orders of magnitude, read off the whole table: learning does the rest.
-"""
-
-OLDEST_ENGINE: Final = "0.10.0"
-"""Engine release whose host schedules and computes in turn, as TGIS did."""
+CONSTANTS: Final = (
+    # Host: a layer of a transformer launches a dozen kernels of some 10 to 50 us in eager PyTorch.
+    Constant("host seconds per layer, flash", 0.35e-3, 1.0),
+    Constant("host seconds per layer, plain", 0.5e-3, 0.7),
+    Constant("host seconds per layer, encoder-decoder", 0.5e-3, 0.7),
+    *(Constant(f"host slowness, {gpu}", 1.0, 0.3) for gpu in GPUS),
+    Constant("host share for splitting", 0.3, 0.5),
+    Constant("host seconds per sequence, flash", 0.2e-3, 1.0),
+    Constant("host seconds per sequence, padded", 0.2e-3, 1.0),
+    # GPU: kernels reach some 70 % of peak bandwidth, and of products less the smaller they are.
+    Constant("bandwidth reached", 0.7, 0.3),
+    Constant("context read, flash", 1.0, 0.5),
+    Constant("context read, padded", 5.0, 1.0),
+    Constant("context growth with the batch, padded", 0.3, 0.7),
+    Constant("products reached, steps", 0.4, 0.5),
+    Constant("products reached, prompts", 0.4, 0.5),
+    *(Constant(f"products reached, {gpu}", 1.0, 0.3) for gpu in GPUS),
+    Constant("prompt padding", 3.0, 0.7),
+    Constant("seconds per exchange", 30e-6, 0.7),
+    Constant("exchanged bytes", 1.0, 0.7),
+    # Batch: requests ask for up to a thousand tokens; padded ones are kept as long as the longest may become.
+    Constant("memory used", 0.9, 0.04),
+    Constant("tokens per slot, flash", 1000.0, 0.7),
+    Constant("tokens per slot, padded", 5000.0, 0.5),
+    Constant("slots' growth with memory", 1.0, 0.15),
+    # Load: medians of first tokens over prompt tokens exceed the ratio of means, as prompts are of uneven length.
+    Constant("skew of prompts", 1.48, 0.15),
+    Constant("seconds per prompt", 5e-3, 1.0),
+    Constant("interruptions, flash", 1.0, 0.7),
+    Constant("interruptions, padded", 1.0, 0.7),
+    Constant("interruptions in the median, flash", 0.2, 1.0),
+    Constant("interruptions in the median, padded", 0.2, 1.0),
+    Constant("steps until admitted", 4.0, 0.7),
+    Constant("sequences until admission slows", 5.0, 0.7),
+)
+"""What is expected of each constant before any measurement: orders of magnitude, with the spread they deserve."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Sizes of an LLM from its published config.json.
+class Run:
+    """A run as it is known beforehand."""
 
-    Args:
-        hidden: width.
-        layers: decoder layers.
-        heads, kv_heads, head: attention heads, those of keys and values, and their size.
-        width: of the feed-forward layers.
-        gated: whether they have a gate.
-        vocabulary: tokens.
-        encoder: encoder layers; 0 for a decoder.
-        kernels: which implementation of TGIS served it: `flash`, `encoder-decoder` or `plain`, known beforehand from
-            the architecture (LLM-Pilot's features state flash attention and the type).
-    """
-
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head: int
-    width: int
-    gated: bool
-    vocabulary: int
-    encoder: int = 0
-    kernels: str = "flash"
-
-    @property
-    def kv_bytes(self) -> float:
-        """Bytes of a cached token over all layers, 16-bit."""
-        return 2.0 * 2.0 * self.layers * self.kv_heads * self.head
-
-
-SHAPES: Final = {
-    "google/flan-t5-xl": Shape(2048, 24, 32, 32, 64, 5120, True, 32128, 24, "encoder-decoder"),
-    "google/flan-t5-xxl": Shape(4096, 24, 64, 64, 64, 10240, True, 32128, 24, "encoder-decoder"),
-    "google/flan-ul2": Shape(4096, 32, 16, 16, 256, 16384, True, 32128, 32, "encoder-decoder"),
-    "bigscience/mt0-xxl": Shape(4096, 24, 64, 64, 64, 10240, True, 250112, 24, "encoder-decoder"),
-    "ibm/mpt-7b-instruct2": Shape(4096, 32, 32, 32, 128, 16384, False, 50432, 0, "plain"),
-    "Salesforce/codegen2-16B": Shape(6144, 34, 24, 24, 256, 24576, False, 51200, 0, "plain"),
-    "llama-7b": Shape(4096, 32, 32, 32, 128, 11008, True, 32000),
-    "llama-13b": Shape(5120, 40, 40, 40, 128, 13824, True, 32000),
-    "EleutherAI/gpt-neox-20b": Shape(6144, 44, 64, 64, 96, 24576, False, 50432),
-    "bigcode/starcoder": Shape(6144, 40, 48, 1, 128, 24576, False, 49152),
-}
-"""LLMs of the data set, by their published config.json."""
-
-PRODUCTS: Final = {"T4": "T4", "V100": "V100", "A10": "A10", "A100": "NVIDIA-A100-PCIE-40GB", "H100": "H100"}
-"""Products of the data set's GPUs: its features state 40 GB without NVLink for A100 and SXM for H100."""
+    llm: str
+    profile: str
+    users: int
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What physics expects of one run.
+    """What physics expects of runs, each shape (runs,).
 
     Args:
-        itl: mean time between tokens, seconds.
-        ttft: mean time to first token, seconds.
-        fullness: memory that all users' sequences would take over what the weights leave.
+        itl: natural logarithm of the median time between tokens, milliseconds.
+        nttft: natural logarithm of the median time to first token over prompt tokens, milliseconds.
+        rate: natural logarithm of requests answered per second.
+        slots: sequences that memory has room for.
         prompts: prompts computed per step.
     """
 
-    itl: float
-    ttft: float
-    fullness: float
-    prompts: float
+    itl: NDArray[Any]
+    nttft: NDArray[Any]
+    rate: NDArray[Any]
+    slots: NDArray[Any]
+    prompts: NDArray[Any]
 
 
-def gpus_of(profile: str) -> tuple[int, str]:
-    """GPUs and their name of a profile such as `2 x A100`."""
-    count, name = profile.split(" x ")
-    return int(count), name
-
-
-def gpu_of(name: str) -> Accelerator:
-    """The accelerator behind a GPU name of the data set, joined as its features state."""
-    found = accelerator(PRODUCTS[name])
-    # The features state PCIe for V100, whose catalogue row is the SXM2 module.
-    return replace(found, link_domain=1, link_bandwidth=found.pcie_bandwidth) if name == "V100" else found
-
-
-@cache
-def facts_of(llm: str, part: str) -> ModelFacts:
-    """Facts of an LLM's `encoder` or `decoder` stack."""
-    shape = SHAPES[llm]
-    inner = shape.heads * shape.head
-    kv = shape.kv_heads * shape.head
-    cached = TokenCache("full", shape.kv_heads, shape.head, shape.head)
-    attention = (
-        Weight("self_attn.qkv_proj", inner, shape.hidden),
-        Weight("self_attn.kv_proj", 2 * kv, shape.hidden, split=Split.KV_HEADS, units=shape.kv_heads),
-        Weight("self_attn.o_proj", shape.hidden, inner),
-    )
-    feed_forward = (
-        Weight("mlp.up_proj", shape.width * (2 if shape.gated else 1), shape.hidden),
-        Weight("mlp.down_proj", shape.hidden, shape.width),
-    )
-
-    def layer(weights: tuple[Weight, ...]) -> Layer:
-        return Layer(weights, cached, shape.heads, shape.head, shape.head)
-
-    if part == "encoder":
-        layers = (layer(attention + feed_forward),) * shape.encoder
-    elif shape.encoder:
-        # Cross-attention reads keys and values that were computed once, from the prompt.
-        cross = (Weight("cross_attn.q_proj", inner, shape.hidden), Weight("cross_attn.o_proj", shape.hidden, inner))
-        layers = (layer(attention), layer(cross + feed_forward)) * shape.layers
-    else:
-        layers = (layer(attention + feed_forward),) * shape.layers
-    return ModelFacts(
-        name=llm,
-        architecture=part,
-        hidden_size=shape.hidden,
-        num_attention_heads=shape.heads,
-        vocab_size=shape.vocabulary,
-        max_position_embeddings=8192,
-        dtype="float16",
-        layers=layers,
-        embedding=Weight("embed_tokens", shape.vocabulary, shape.hidden, split=Split.VOCABULARY, linear=False),
-        head=Weight("lm_head", shape.vocabulary, shape.hidden, split=Split.VOCABULARY),
-        source="published config.json",
-    )
-
-
-@cache
-def steps_of(llm: str, profile: str, part: str) -> StepTimeModel:
-    """Step times of a stack on a profile, all GPUs of it in tensor parallel."""
-    count, name = gpus_of(profile)
-    config = EngineConfig(tensor_parallel_size=count, engine_version=OLDEST_ENGINE)
-    return StepTimeModel.for_engine(facts_of(llm, part), gpu_of(name), config)
-
-
-def weight_bytes(llm: str) -> float:
-    """Bytes of an LLM's weights, 16-bit."""
-    decoder = facts_of(llm, "decoder").checkpoint_bytes
-    if not SHAPES[llm].encoder:
-        return decoder
-    shape = SHAPES[llm]
-    # Cross-attention's keys and values, and the encoder without a second embedding and head.
-    cross = 2.0 * shape.layers * 2 * shape.kv_heads * shape.head * shape.hidden
-    stack = 2.0 * sum(weight.elements for layer in facts_of(llm, "encoder").layers for weight in layer.weights)
-    return decoder + stack + cross
-
-
-def slots_of(llm: str, profile: str, tokens: float) -> float:
-    """Sequences of this many tokens whose KV fits beside the weights, at least one."""
-    count, name = gpus_of(profile)
-    shape = SHAPES[llm]
-    free = count * USABLE_MEMORY * gpu_of(name).memory_gib * GIB - weight_bytes(llm)
-    copies = max(1.0, count / shape.kv_heads)
-    return max(1.0, free / (tokens * shape.kv_bytes * copies * (2 if shape.encoder else 1)))
-
-
-def expect(llm: str, profile: str, users: int, prompt: float, output: float) -> Expected:
-    """Physics of one run, as if memory held every user's sequence.
-
-    TGIS admits requests up to a batch weight that was tuned for each profile and that no rule gives; `fullness` tells
-    how near the memory comes to it, and learning how much that matters.
+class Closed:
+    """Runs, ready for the law to be asked with one set of constants after another.
 
     Args:
-        llm, profile: what runs where.
-        users: requests in flight.
-        prompt, output: mean tokens of a request.
+        runs: what runs where.
+        prompt, output: mean tokens of a run's requests, each shape (runs,).
     """
-    decoder = steps_of(llm, profile, "decoder")
-    prefiller = steps_of(llm, profile, "encoder") if SHAPES[llm].encoder else decoder
-    prompts = users / output
-    # With fewer than one prompt per step, that share of steps computes one.
-    batch = max(1.0, prompts)
-    prefill = prefiller.mixed_seconds(batch * prompt, 0.5 * prompt, 0.0, 0.0)
-    step = decoder.mixed_seconds(0.0, 0.0, users, prompt + 0.5 * output) + min(1.0, prompts) * prefill
-    waited = 0.5 * step if users > 1 else 0.0
-    return Expected(
-        itl=step,
-        ttft=waited + prefill,
-        fullness=users * RESERVE[SHAPES[llm].kernels] / slots_of(llm, profile, prompt + output),
-        prompts=prompts,
-    )
+
+    def __init__(self, runs: Sequence[Run], prompt: NDArray[Any], output: NDArray[Any]) -> None:
+        shapes = [SHAPES[run.llm] for run in runs]
+        profiles = [gpus_of(run.profile) for run in runs]
+        gpus = [gpu_of(name) for _, name in profiles]
+        self.prompt, self.output = prompt, output
+        self.users = np.array([run.users for run in runs], dtype=float)
+        self.count = np.array([count for count, _ in profiles], dtype=float)
+        self.split = self.count > 1
+        self.gpu = np.array([GPUS.index(name) for _, name in profiles])
+        self.kernels = np.array([KERNELS.index(shape.kernels) for shape in shapes])
+        self.padded = np.array([shape.padded for shape in shapes])
+        self.encoder = np.array([shape.encoder > 0 for shape in shapes])
+        self.layers = np.array([shape.sublayers for shape in shapes])
+        self.prompt_layers = np.array([float(shape.encoder or shape.layers) for shape in shapes])
+        self.hidden = np.array([float(shape.hidden) for shape in shapes])
+        self.step_bytes = np.array([shape.decoder_bytes for shape in shapes])
+        self.prompt_bytes = np.array([shape.prompt_bytes for shape in shapes])
+        self.weights = np.array([shape.weight_bytes for shape in shapes])
+        copies = np.maximum(1.0, self.count / np.array([shape.kv_heads for shape in shapes]))
+        self.kv = np.array([shape.kv_bytes for shape in shapes]) * copies
+        self.bandwidth = self.count * np.array([gpu.memory_bandwidth for gpu in gpus])
+        self.flops = self.count * np.array([gpu.flops_16bit for gpu in gpus])
+        self.link = np.array([gpu.link_bandwidth for gpu in gpus])
+        self.memory = self.count * GIB * np.array([gpu.memory_gib for gpu in gpus])
+
+    def expect(self, of: Mapping[str, float]) -> Expected:
+        """What the law expects with these constants."""
+        slots = self._slots(of)
+        # As many as there are slots for, turning from one bound to the other over an octave: lengths are uneven.
+        running = self.users / (1 + (self.users / slots) ** 4) ** 0.25
+        slowness = np.choose(self.gpu, [of[f"host slowness, {gpu}"] for gpu in GPUS])
+        a_layer = slowness * np.choose(self.kernels, [of[f"host seconds per layer, {name}"] for name in KERNELS])
+        a_layer = a_layer * (1 + of["host share for splitting"] * self.split)
+        step = self._step(of, running, a_layer, slowness)
+        prompts = running / self.output
+        together = np.maximum(1.0, prompts)
+        prefill = self._prefill(of, together, a_layer)
+        stopped = self._by_padding(of, "interruptions") * np.minimum(1.0, prompts) * prefill
+        mean = step + stopped
+        admitted = of["steps until admitted"] * (running - 1) / (running + of["sequences until admission slows"])
+        own = prefill + admitted * mean
+        queue = self.output * mean * (self.users / running - 1)
+        first = of["skew of prompts"] * (own + queue) / self.prompt
+        median = step + self._by_padding(of, "interruptions in the median") * stopped
+        return Expected(
+            itl=np.log(1e3 * median),
+            nttft=np.log(1e3 * first),
+            rate=np.log(running / (self.output * mean + own)),
+            slots=slots,
+            prompts=prompts,
+        )
+
+    def _slots(self, of: Mapping[str, float]) -> NDArray[Any]:
+        free = np.maximum(1.0, (self.memory * of["memory used"] - self.weights) / self.kv)
+        scaled = free / self._by_padding(of, "tokens per slot") / _SLOTS
+        slots: NDArray[Any] = np.maximum(1.0, _SLOTS * scaled ** of["slots' growth with memory"])
+        return slots
+
+    def _step(
+        self, of: Mapping[str, float], running: NDArray[Any], a_layer: NDArray[Any], slowness: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Seconds of a step that computes no prompt."""
+        # The longest of a batch grows with the batch, and padded sequences are all as long as that.
+        longest = (running / _SLOTS) ** of["context growth with the batch, padded"]
+        context = (self.prompt + 0.5 * self.output) * self._by_padding(of, "context read")
+        context = context * np.where(self.padded, longest, 1.0)
+        read = (self.step_bytes + running * context * self.kv) / (self.bandwidth * of["bandwidth reached"])
+        products = self.step_bytes * running / (self.flops * of["products reached, steps"])
+        exchanged = of["seconds per exchange"] + of["exchanged bytes"] * running * self.hidden * BYTES / self.link
+        host = self.layers * a_layer
+        step: NDArray[Any] = (host**4 + (read + products) ** 4) ** 0.25
+        step = step + self.split * self.layers * 2 * exchanged
+        return step + running * slowness * self._by_padding(of, "host seconds per sequence")
+
+    def _prefill(self, of: Mapping[str, float], prompts: NDArray[Any], a_layer: NDArray[Any]) -> NDArray[Any]:
+        """Seconds to the first tokens of prompts computed together."""
+        reached = of["products reached, prompts"] * np.choose(
+            self.gpu, [of[f"products reached, {gpu}"] for gpu in GPUS]
+        )
+        tokens = prompts * self.prompt * np.where(self.padded, of["prompt padding"], 1.0)
+        products = self.prompt_bytes * tokens / (self.flops * reached)
+        exchanged = of["exchanged bytes"] * tokens * self.hidden * BYTES / self.link
+        # An encoder makes no token: the decoder's first step follows.
+        read = self.step_bytes / (self.bandwidth * of["bandwidth reached"])
+        after = np.where(self.encoder, self.layers * a_layer + read, 0.0)
+        seconds: NDArray[Any] = of["seconds per prompt"] + self.prompt_layers * a_layer + products + after
+        return seconds + self.split * self.prompt_layers * 2 * exchanged
+
+    def _by_padding(self, of: Mapping[str, float], name: str) -> NDArray[Any]:
+        return np.where(self.padded, of[f"{name}, padded"], of[f"{name}, flash"])

@@ -10,6 +10,7 @@ max(0, 1 - O).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,14 +95,18 @@ def outcome(choice: Choice | None, measured: dict[str, Curve], prices: dict[str,
     return Outcome(choice.pods * carried.get(choice.profile, 0) >= USERS, (spent - least) / least)
 
 
-def score(choices: dict[str, Choice | None], recorded: Recorded) -> Score:
-    """The score of one recommendation per LLM."""
-    outcomes = [outcome(choice, recorded.measured[llm], recorded.prices) for llm, choice in choices.items()]
+def of_outcomes(outcomes: Sequence[Outcome]) -> Score:
+    """The score of recommendations that fared so."""
     spent = [one.overspend for one in outcomes if one.success]
     success = len(spent) / len(outcomes)
     overspend = sum(spent) / len(spent) if spent else math.nan
     thrift = max(0.0, 1 - overspend) if spent else 0.0
     return Score(success, overspend, 2 * success * thrift / (success + thrift) if success + thrift else 0.0)
+
+
+def score(choices: dict[str, Choice | None], recorded: Recorded) -> Score:
+    """The score of one recommendation per LLM."""
+    return of_outcomes([outcome(choice, recorded.measured[llm], recorded.prices) for llm, choice in choices.items()])
 
 
 def published_choices(method: str, recorded: Recorded) -> dict[str, Choice | None]:

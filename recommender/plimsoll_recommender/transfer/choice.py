@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ class Chosen:
     Args:
         index: which.
         success: probability that it carries the load (0 to 1).
-        value: expected value (0 to 1).
+        value: expected value (at most 1).
     """
 
     index: int
@@ -26,16 +27,37 @@ class Chosen:
     value: float
 
 
-def choose(costs: NDArray[Any], carries: NDArray[Any]) -> Chosen:
+Worth = Callable[["NDArray[Any]"], "NDArray[Any]"]
+"""What options that carry the load are worth, by their cost over the least that would have done (1 or more)."""
+
+
+def thrift(ratio: NDArray[Any]) -> NDArray[Any]:
+    """The least sufficient cost over the option's own: 1 where nothing cheaper does, a half at twice the least.
+
+    Bounded, so that no unlikely bargain weighs more than a likely success.
+    """
+    worth: NDArray[Any] = 1.0 / ratio
+    return worth
+
+
+def less_overspend(ratio: NDArray[Any]) -> NDArray[Any]:
+    """One less the overspend: 1 where nothing cheaper does, 0 at twice the least, below 0 beyond.
+
+    For whoever is judged by mean overspend: there, wasting more than the least cost is worse than failing.
+    """
+    worth: NDArray[Any] = 2.0 - ratio
+    return worth
+
+
+def choose(costs: NDArray[Any], carries: NDArray[Any], worth: Worth = thrift) -> Chosen:
     """The option of greatest expected value; the cheapest among equals.
 
-    An option is worth the least cost that would have done over its own in a scenario where it carries the load: 1 where
-    nothing cheaper does, a half at twice the least. Where it does not carry the load it is worth nothing. That is
-    bounded, so that no unlikely bargain weighs more than a likely success.
+    An option has its worth in the scenarios where it carries the load, and none where it does not.
 
     Args:
         costs: cost of each option, any one currency, shape (options,), above zero.
         carries: whether each option carries the load, shape (scenarios, options), scenarios equally likely.
+        worth: what options that carry the load are worth.
 
     Raises:
         RecommenderError: no options or scenarios, costs that are not above zero, or shapes that do not match.
@@ -49,7 +71,7 @@ def choose(costs: NDArray[Any], carries: NDArray[Any]) -> Chosen:
             "zero and a column of scenarios"
         )
     least = np.where(carries, costs, np.inf).min(axis=1)
-    thrift = np.where(carries, np.where(np.isfinite(least), least, 0.0)[:, None] / costs, 0.0)
-    values = thrift.mean(axis=0)
+    ratios = np.where(carries, costs / np.where(np.isfinite(least), least, 1.0)[:, None], 1.0)
+    values = np.where(carries, worth(ratios), 0.0).mean(axis=0)
     index = int(np.lexsort((costs, -np.round(values, 12)))[0])
     return Chosen(index, float(carries[:, index].mean()), float(values[index]))

@@ -74,13 +74,20 @@ class Smooth:
 
 @dataclass(frozen=True)
 class Linear:
-    """A straight line in a feature through zero: x y."""
+    """Straight lines through zero in features, each with a slope of its own: the sum of x y over them.
 
-    feature: str
+    Over the slopes of a law by its constants, it is what not knowing the constants makes of the error; over a feature
+    that is 1 for some rows and 0 for others, it confines a term to those rows.
+    """
+
+    features: tuple[str, ...]
 
     def between(self, left: Rows, right: Rows) -> NDArray[Any]:
         """Products of every row of one with every row of the other, shape (left, right)."""
-        product: NDArray[Any] = left.numbers[self.feature][:, None] * right.numbers[self.feature][None, :]
+        import numpy as np
+
+        rows, columns = (np.stack([side.numbers[name] for name in self.features]) for side in (left, right))
+        product: NDArray[Any] = rows.T @ columns
         return product
 
 

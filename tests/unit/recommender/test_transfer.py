@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from plimsoll_recommender import RecommenderError
-from plimsoll_recommender.transfer.choice import choose
+from plimsoll_recommender.transfer.choice import choose, less_overspend
+from plimsoll_recommender.transfer.constants import Constant, apart, fit_constants, slopes
 from plimsoll_recommender.transfer.covariance import Linear, Rows, Same, Smooth, Term, Within
 from plimsoll_recommender.transfer.residual import Residual, fit
 
 TERMS = (
     Term("level", (), 0.3),
     Term("kind", (Same("kind"), Smooth("load", 2.0)), 0.1),
-    Term("trend", (Linear("load"),), 0.01),
+    Term("trend", (Linear(("load",)),), 0.01),
     Term("group", (Within(),), 0.05),
 )
 
@@ -143,6 +148,83 @@ def test_a_likely_success_beats_an_unlikely_bargain() -> None:
     assert choose(np.array([1.0, 20.0]), np.array([[True, True]] * 9 + [[False, True]])).index == 0
 
 
+def test_by_overspend_a_ruinous_success_is_worse_than_a_likely_failure() -> None:
+    # The dear option always carries the load, at six times the cost; the cheap one in one scenario of four.
+    costs = np.array([1.0, 6.0])
+    carries = np.array([[True, True]] + [[False, True]] * 3)
+    assert choose(costs, carries).index == 1
+    chosen = choose(costs, carries, less_overspend)
+    assert (chosen.index, chosen.value) == (0, 0.25)
+    # The control: a failure likely enough is not risked.
+    assert choose(costs, np.array([[True, True]] + [[False, True]] * 19), less_overspend).index == 1
+
+
+def test_worth_by_overspend_is_one_less_it() -> None:
+    costs = np.array([2.0, 3.0])
+    both = np.array([[True, True]])
+    assert choose(costs, both, less_overspend).value == 1.0
+    assert less_overspend(costs / 2.0) == pytest.approx([1.0, 0.5])
+
+
 def test_options_without_scenarios_are_refused() -> None:
     with pytest.raises(RecommenderError, match="a column of scenarios"):
         choose(np.array([1.0, 2.0]), np.array([[True]]))
+
+
+CONSTANTS = (Constant("fixed", 1.0, 1.0), Constant("per user", 0.1, 1.0))
+LOADS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0] * 4)
+
+
+def seconds(of: Mapping[str, float]) -> NDArray[Any]:
+    """Logarithm of a step's time: a fixed part and one per user."""
+    return np.log(of["fixed"] + of["per user"] * LOADS)
+
+
+def test_constants_are_found_and_one_broken_run_hardly_moves_them() -> None:
+    random = np.random.default_rng(4)
+    measured = seconds({"fixed": 3.0, "per user": 0.05}) + random.normal(0, 0.02, len(LOADS))
+    tolerances = np.full(len(LOADS), 0.05)
+    found = fit_constants(CONSTANTS, seconds, measured, tolerances)
+    assert found == pytest.approx({"fixed": 3.0, "per user": 0.05}, rel=0.05)
+    measured[5] += 3.0
+    assert fit_constants(CONSTANTS, seconds, measured, tolerances) == pytest.approx(found, rel=0.1)
+
+
+def test_a_constant_that_measurements_say_nothing_of_keeps_its_expected_value() -> None:
+    silent = (*CONSTANTS, Constant("silent", 7.0, 0.5))
+    found = fit_constants(silent, seconds, seconds({"fixed": 2.0, "per user": 0.2}), np.full(len(LOADS), 0.05))
+    assert found["silent"] == pytest.approx(7.0)
+    assert apart(silent, found)[2] == pytest.approx(0.0, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.1, 10.0), st.floats(0.01, 1.0))
+def test_slopes_say_what_a_small_step_of_a_constant_moves(fixed: float, each: float) -> None:
+    values = {"fixed": fixed, "per user": each}
+    moved = slopes(CONSTANTS, seconds, values)
+    assert moved.shape == (len(LOADS), 2)
+    nearby = {"fixed": fixed * np.exp(0.01), "per user": each * np.exp(-0.02)}
+    assert np.allclose(seconds(nearby) - seconds(values), moved @ np.array([0.01, -0.02]), atol=5e-4)
+
+
+def test_constants_and_measurements_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(RecommenderError, match="constant gain: give a value and a spread above zero"):
+        Constant("gain", 0.0, 1.0)
+    with pytest.raises(RecommenderError, match="a finite measurement and a tolerance above zero"):
+        fit_constants(CONSTANTS, seconds, np.full(len(LOADS), np.nan), np.ones(len(LOADS)))
+
+
+def test_not_knowing_a_constant_widens_what_hangs_on_it() -> None:
+    # Constants as a part of the error: where their slopes are steep and nothing was measured, the posterior is wide.
+    terms = (Term("constants", (Linear(("a", "b")),), 1.0), Term("level", (), 0.01))
+    measured = Rows(("m",) * 4, {"a": np.array([1.0, 0.9, 1.1, 1.0]), "b": np.zeros(4)})
+    process = Residual(measured, np.full(4, 0.5), terms, (1.0, 0.01), 1e-4)
+    found = process.predict(Rows(("n", "n"), {"a": np.array([1.0, 0.0]), "b": np.array([0.0, 1.0])}))
+    assert found.mean[0] == pytest.approx(0.5, abs=0.02)
+    assert found.covariance[1, 1] > 50 * found.covariance[0, 0]
+
+
+def test_a_term_confined_to_some_rows_leaves_the_others_alone() -> None:
+    term = Term("own", (Within(), Linear(("padded",))), 1.0)
+    rows = Rows(("m", "m", "n"), {"padded": np.array([1.0, 1.0, 0.0])})
+    assert np.array_equal(term.between(rows, rows), [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
