@@ -101,7 +101,6 @@ async def test_the_operator_deletes_it_once_and_says_so(harness: Any, service: A
     stall(harness, "chat-1")
     await harness.settle()
     assert deletions(harness) == [("Pod", "chat-1")]
-    events = [item for key, item in harness.kube.snapshot().items() if key.startswith("Event/")]
     reasons = {value for key, flat in harness.kube.objects.items() if key[0] == "Event" for value in flat.values()}
     assert {"ReplicaReplaced", "chat-1 is replaced: chat-1 generated no token"} <= reasons
     # The detector is gone and its last word stays: nobody is left whom it names.
