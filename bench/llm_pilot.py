@@ -3,8 +3,9 @@
 Protocol: each of the ten LLMs is left out in turn. From the measurements of the other nine, the sizes of all and a law
 of the engine, its median ITL and nTTFT are forecast on every profile on offer with a joint posterior. Recommended is
 the option of greatest expected worth over scenarios drawn from it, worth being what the score makes of it: 1 less the
-overspend where the users are carried, nothing where they are not. Constants, variances, spread and request lengths
-come from the nine only; seeds are fixed.
+overspend at a price where the users are carried, nothing where they are not. The price is the slope of the score where
+the nine stand, each left out in turn. It, constants, variances, spread and request lengths come from the nine only;
+seeds are fixed.
 
 What is not blind: the form of the law and the parts that its error may have were settled with the whole table in view,
 the parts by how LLMs forecast each other (`left_out`), which over ten turns is nearly the same table. The page on
@@ -43,7 +44,7 @@ from bench.llm_pilot_parts.score import (
 )
 from bench.llm_pilot_parts.terms import Knowledge
 from bench.llm_pilot_parts.transferred import Forecast, Teacher, teacher_for
-from plimsoll_recommender.transfer.choice import thrift
+from plimsoll_recommender.transfer.choice import less_overspend, thrift
 
 PUBLISHED_BEST: Final = 0.80
 """S/O of LLM-Pilot itself, the best published."""
@@ -101,10 +102,16 @@ def _entry_figures(
 ) -> list[Figure]:
     found = score(_choices(forecasts, recorded), recorded)
     bounded = score({llm: one.expected_choice(recorded.prices, thrift) for llm, one in forecasts.items()}, recorded)
+    even = score(
+        {llm: one.expected_choice(recorded.prices, less_overspend()) for llm, one in forecasts.items()}, recorded
+    )
+    charged = [one.price for one in forecasts.values()]
     plain = score({llm: one.median_choice(recorded.prices) for llm, one in forecasts.items()}, recorded)
     medians = {llm: one.curves() for llm, one in forecasts.items()}
     detail = (
-        f"{_described(found)}; by the other rules: bounded worth {bounded.both:.2f} ({_described(bounded)}), "
+        f"{_described(found)}, overspend at {min(charged):.2f} to {max(charged):.2f}; by the other rules: "
+        f"overspend at 1 {even.both:.2f} ({_described(even)}), "
+        f"bounded worth {bounded.both:.2f} ({_described(bounded)}), "
         f"medians {plain.both:.2f} ({_described(plain)})"
     )
     return [

@@ -11,12 +11,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from bench.llm_pilot_parts.measurements import Curve, Point, Recorded, Table
 from bench.llm_pilot_parts.physics import CONSTANTS, Closed, Expected, Run
-from bench.llm_pilot_parts.score import ITL_LIMIT, NTTFT_LIMIT, Choice, cheapest, pods_for, users_within
+from bench.llm_pilot_parts.score import ITL_LIMIT, NTTFT_LIMIT, Choice, cheapest, pods_for, score, users_within
 from bench.llm_pilot_parts.shapes import SHAPES, gpus_of
 from bench.llm_pilot_parts.terms import BY_CONSTANT, TERMS, Knowledge
 from numpy.typing import NDArray
 
-from plimsoll_recommender.transfer.choice import Worth, choose, less_overspend
+from plimsoll_recommender.transfer.choice import Worth, choose, less_overspend, price_of_overspend
 from plimsoll_recommender.transfer.constants import apart, fit_constants, slopes
 from plimsoll_recommender.transfer.covariance import Rows
 from plimsoll_recommender.transfer.residual import Posterior, Residual, fit
@@ -32,6 +32,9 @@ BEYOND: Final = 4.0
 TOLERANCES: Final = {"itl": 0.15, "nttft": 0.25, "rate": 0.2}
 """Relative errors that the law is allowed, by what it expects: what its form leaves out."""
 
+PRICE_ROUNDS: Final = 3
+"""Times that the price of overspend is set by how the training LLMs fare at the one before."""
+
 DRAWS: Final = 4000
 """Scenarios drawn of what an unseen LLM may be."""
 
@@ -46,10 +49,12 @@ class Forecast:
     Args:
         runs: its profiles and numbers of users.
         logs: natural logarithms of the medians in milliseconds, by target.
+        price: of overspend, where the training LLMs stand.
     """
 
     runs: tuple[Run, ...]
     logs: dict[Target, Posterior]
+    price: float = 1.0
 
     def curves(self) -> dict[str, Curve]:
         """Medians by profile."""
@@ -78,10 +83,9 @@ class Forecast:
             found.setdefault(run.profile, []).append(index)
         return {profile: tuple(at) for profile, at in found.items()}
 
-    def expected_choice(
-        self, prices: Mapping[str, float], worth: Worth = less_overspend, seed: int = 7
-    ) -> Choice | None:
+    def expected_choice(self, prices: Mapping[str, float], worth: Worth | None = None, seed: int = 7) -> Choice | None:
         """The profile and pods of greatest expected worth over scenarios drawn of what the LLM may be."""
+        worth = worth or less_overspend(self.price)
         options = [
             Choice(profile, pods_for(self.runs[index].users)) for profile, at in self.profiles.items() for index in at
         ]
@@ -161,7 +165,20 @@ class Teacher:
             rows, expected = self._rows(runs, target)
             found = process.predict(rows)
             logs[target] = Posterior(found.mean + expected, found.covariance)
-        return Forecast(runs, logs)
+        return Forecast(runs, logs, self.price)
+
+    @cached_property
+    def price(self) -> float:
+        """The price of overspend by how the training LLMs, each left out in turn, fare when it is charged."""
+        forecasts = {llm: self.left_out(llm) for llm in self.training}
+        price = 1.0
+        for _ in range(PRICE_ROUNDS):
+            worth = less_overspend(price)
+            found = score(
+                {llm: one.expected_choice(self.recorded.prices, worth) for llm, one in forecasts.items()}, self.recorded
+            )
+            price = price_of_overspend(found.success, found.overspend)
+        return price
 
     def left_out(self, llm: str) -> Forecast:
         """What the other training LLMs say of one of them, the inner loop by which parts of the error were chosen."""

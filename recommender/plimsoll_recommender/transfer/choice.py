@@ -40,13 +40,37 @@ def thrift(ratio: NDArray[Any]) -> NDArray[Any]:
     return worth
 
 
-def less_overspend(ratio: NDArray[Any]) -> NDArray[Any]:
-    """One less the overspend: 1 where nothing cheaper does, 0 at twice the least, below 0 beyond.
+def less_overspend(price: float = 1.0) -> Worth:
+    """One less the overspend at a price: 1 where nothing cheaper does, below 0 where the overspend is over 1 / price.
 
-    For whoever is judged by mean overspend: there, wasting more than the least cost is worse than failing.
+    For whoever is judged by mean overspend: there, wasting too much is worse than failing.
+
+    Args:
+        price: worth that each least cost wasted takes away (above 0).
     """
-    worth: NDArray[Any] = 2.0 - ratio
+
+    def worth(ratio: NDArray[Any]) -> NDArray[Any]:
+        left: NDArray[Any] = 1.0 - price * (ratio - 1.0)
+        return left
+
     return worth
+
+
+def price_of_overspend(success: float, overspend: float) -> float:
+    """The price of overspend for whoever is judged by F = 2 S T / (S + T), success S, thrift T = 1 - mean overspend.
+
+    One more success that overspends by o moves S by ds and the mean overspend O of the successes by (o - O) ds / S, and
+    F by 2 (T^2 + S O - S o) ds / (S + T)^2: worth 1 at o = 0, less S / (T^2 + S O) for each unit of o. It is 1 where
+    S = T.
+
+    Args:
+        success: share of recommendations that carry the load (0 to 1).
+        overspend: their mean overspend; 1 where F is nothing whatever the success, and where there is no success.
+    """
+    thrift = 1.0 - overspend
+    if not success > 0.0 or not thrift > 0.0:
+        return 1.0
+    return success / (thrift**2 + success * overspend)
 
 
 def choose(costs: NDArray[Any], carries: NDArray[Any], worth: Worth = thrift) -> Chosen:

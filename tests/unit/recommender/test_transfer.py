@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from plimsoll_recommender import RecommenderError
-from plimsoll_recommender.transfer.choice import choose, less_overspend
+from plimsoll_recommender.transfer.choice import choose, less_overspend, price_of_overspend
 from plimsoll_recommender.transfer.constants import Constant, apart, fit_constants, slopes
 from plimsoll_recommender.transfer.covariance import Linear, Rows, Same, Smooth, Term, Within
 from plimsoll_recommender.transfer.residual import Residual, fit
@@ -153,17 +154,36 @@ def test_by_overspend_a_ruinous_success_is_worse_than_a_likely_failure() -> None
     costs = np.array([1.0, 6.0])
     carries = np.array([[True, True]] + [[False, True]] * 3)
     assert choose(costs, carries).index == 1
-    chosen = choose(costs, carries, less_overspend)
+    chosen = choose(costs, carries, less_overspend())
     assert (chosen.index, chosen.value) == (0, 0.25)
     # The control: a failure likely enough is not risked.
-    assert choose(costs, np.array([[True, True]] + [[False, True]] * 19), less_overspend).index == 1
+    assert choose(costs, np.array([[True, True]] + [[False, True]] * 19), less_overspend()).index == 1
 
 
 def test_worth_by_overspend_is_one_less_it() -> None:
     costs = np.array([2.0, 3.0])
     both = np.array([[True, True]])
-    assert choose(costs, both, less_overspend).value == 1.0
-    assert less_overspend(costs / 2.0) == pytest.approx([1.0, 0.5])
+    assert choose(costs, both, less_overspend()).value == 1.0
+    assert less_overspend()(costs / 2.0) == pytest.approx([1.0, 0.5])
+
+
+@pytest.mark.parametrize(("success", "overspend"), [(1.0, 0.36), (0.8, 0.2), (0.5, 0.7)])
+def test_the_price_of_overspend_is_the_slope_of_the_score(success: float, overspend: float) -> None:
+    """Against the score itself, with one recommendation in a million more."""
+
+    def both(s: float, o: float) -> float:
+        return 2 * s * (1 - o) / (s + 1 - o)
+
+    def gain(spent: float, step: float = 1e-6) -> float:
+        mean = (success * overspend + step * spent) / (success + step)
+        return (both(success + step, mean) - both(success, overspend)) / step
+
+    assert price_of_overspend(success, overspend) == pytest.approx((gain(0.0) - gain(1.0)) / gain(0.0), rel=1e-4)
+
+
+@pytest.mark.parametrize(("success", "overspend"), [(0.0, math.nan), (0.5, 1.2), (0.7, 0.3)])
+def test_the_price_is_one_where_there_is_no_slope_and_where_both_are_alike(success: float, overspend: float) -> None:
+    assert price_of_overspend(success, overspend) == pytest.approx(1.0)
 
 
 def test_options_without_scenarios_are_refused() -> None:
