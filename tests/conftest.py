@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 from plimsoll_api import names
 from plimsoll_api.service_series import WANTED_REPLICAS
@@ -28,6 +29,10 @@ from plimsoll_cli.sandbox.node_settings import CPU_IMAGE
 from plimsoll_cli.sandbox.options import NodeShape, SandboxOptions
 from plimsoll_cli.sandbox.sandbox import Sandbox
 from plimsoll_runtime import tiny_model, vllm_environment
+
+# The same examples every time, and no verdict on how fast this machine makes them.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 REAL_ENGINE_SECONDS = 480
 """vLLM imports torch and makes its kernels ready: 25 to 100 s on two idle cores, much more on busy ones."""

@@ -15,7 +15,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
 from plimsoll_recommender.catalogue.accelerators import Accelerator
@@ -25,6 +24,7 @@ from plimsoll_recommender.latency.efficiency import efficiency_of
 from plimsoll_recommender.latency.predict import UNCALIBRATED, at_point, closed_loop, load_line, open_loop
 from plimsoll_recommender.latency.replica import Replica
 from plimsoll_recommender.memory.ledger import MemoryLedger, memory_ledger
+from plimsoll_recommender.observation.posterior import Z90
 from plimsoll_recommender.observation.quantities import Load, Quantity, prior_of
 from plimsoll_recommender.observation.step_time import LOADS, CorrectedStepTime
 from plimsoll_recommender.prediction import Latency, Prediction
@@ -32,9 +32,6 @@ from plimsoll_recommender.traffic import Objectives, Workload
 
 if TYPE_CHECKING:
     from plimsoll_recommender.observation.corrections import Correction, Corrections, Factor
-
-Z90: Final = NormalDist().inv_cdf(0.95)
-"""Standard deviations either side of the mean that hold nine of ten."""
 
 SLACK_GIB: Final = 0.02
 """Half the width added to a corrected KV cache's interval: the logs' rounding over a ledger's parts."""

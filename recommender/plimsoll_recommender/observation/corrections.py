@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from plimsoll_recommender.engine_config import EngineConfig, version_of
 from plimsoll_recommender.errors import RecommenderError
-from plimsoll_recommender.observation.apply import Z90
-from plimsoll_recommender.observation.posterior import Posterior, posterior
+from plimsoll_recommender.observation.posterior import Z90, Posterior, posterior
 from plimsoll_recommender.observation.quantities import PLAUSIBLE, Key, Load, Quantity, Site, correlation, prior_of
 
 if TYPE_CHECKING:

@@ -11,10 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Z90: Final = NormalDist().inv_cdf(0.95)
+"""Standard deviations either side of the mean that hold nine of ten."""
 
 HUBER: Final = 2.0
 """Errors, in standard deviations of the noise, beyond which an observation pulls no harder."""
