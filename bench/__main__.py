@@ -8,6 +8,7 @@ import json
 import pkgutil
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from rich.console import Console
@@ -37,7 +38,7 @@ def figures_table(title: str, figures: list[Figure]) -> Table:
 
 
 def main() -> int:
-    """Run the chosen benchmarks; exit 1 when a bar is missed."""
+    """Run the chosen benchmarks; exit 1 when a bar is missed or a benchmark failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"benchmarks to run (default all): {', '.join(benchmark_names())}")
     parser.add_argument("--data", type=Path, help="folder of calibration data")
@@ -52,7 +53,14 @@ def main() -> int:
         console.print(f"==> {name} ...")
         context = Context(data=data, output=arguments.output, quick=arguments.quick)
         began = time.monotonic()
-        figures: list[Figure] = importlib.import_module(f"bench.{name}").run(context)
+        try:
+            figures: list[Figure] = importlib.import_module(f"bench.{name}").run(context)
+        except Exception as error:  # the others' figures are not lost with it
+            log = arguments.output / f"{name}.failed"
+            log.write_text(traceback.format_exc(), encoding="utf-8")
+            console.print(f"  [red]failed:[/] {error} (where: {log})", highlight=False)
+            missed += 1
+            continue
         console.print(figures_table(f"{name} ({time.monotonic() - began:.0f} s)", figures))
         for line in context.skipped:
             console.print(f"  skipped: {line}")

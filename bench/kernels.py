@@ -24,11 +24,11 @@ def run(context: Context) -> list[Figure]:
         context.skipped.append("kernel laws: give --data")
         return []
     tables = Tables(context.data / "perf" / "kernel_tables")
-    context.skipped += [
+    context.skipped.extend(
         f"kernels of {system.product}: their tables come with aiconfigurator, whose environment is not made"
         for system in (PRO_6000, B300)
         if not tables.has(system)
-    ]
+    )
     grouped: dict[str, list[Fit]] = {}
     for fit in fits(tables):
         grouped.setdefault(fit.family, []).append(fit)
