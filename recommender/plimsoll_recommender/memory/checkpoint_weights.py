@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from plimsoll_recommender.engine_config import EngineConfig
@@ -107,18 +108,18 @@ def _inside_layer(layer: Layer, inside: str, tensor: StoredTensor, config: Engin
         if not chosen or len(tensor.shape) < 1:
             return key, 1 / group
         return key, chosen[0].expert_share(group, whole=config.expert_parallel)
-    for weight in layer.weights:
-        if canonical_module(weight.module) == module:
-            return weight.fused or module, _share(weight, tensor, split)
+    described = [weight for weight in layer.weights if canonical_module(weight.module) == module]
+    if described:
+        # A matrix follows the split of its parts; vectors beside it (norms, scales of one value) are kept whole.
+        return described[0].fused or module, _share(described, split) if len(tensor.shape) > 1 else 1.0
     last = module.rpartition(".")[2]
     fused = [weight for weight in layer.weights if weight.fused.rpartition(".")[2] == last]
     if fused and last:
-        elements = sum(weight.elements for weight in fused)
-        return module, sum(weight.share(split) * weight.elements for weight in fused) / elements
+        return module, _share(fused, split)
     whole = len(tensor.shape) < 2 or any(part in module for part in _WHOLE)
     return module, 1.0 if whole else 1 / split
 
 
-def _share(weight: Weight, tensor: StoredTensor, split: int) -> float:
-    """A matrix follows its split; vectors beside it (norms, scales of one value) are kept whole."""
-    return weight.share(split) if len(tensor.shape) > 1 else 1.0
+def _share(parts: Sequence[Weight], split: int) -> float:
+    """Share that one GPU holds of a matrix whose parts are divided each in their own way."""
+    return sum(part.share(split) * part.elements for part in parts) / sum(part.elements for part in parts)

@@ -21,6 +21,7 @@ import yaml
 from plimsoll_api import names
 from plimsoll_cli.chart import sandbox_release
 from plimsoll_cli.chart.location import NAMESPACE, RELEASE
+from plimsoll_cli.sandbox.kubectl import Kubectl
 from plimsoll_cli.sandbox.sandbox import Sandbox
 from plimsoll_detector.kube import FleetApi
 from plimsoll_detector.service import Rules
@@ -143,11 +144,18 @@ def story(installed: Sandbox) -> Story:
         until(lambda: kubectl.json("get", "llm", "chat")["spec"]["replicas"] == 2, "the detector scales")
         kubectl("wait", "--for=jsonpath={.status.readyReplicas}=2", "--timeout=60s", "llm/chat", timeout=90.0)
         asyncio.run(what_is_rare(installed))
+        until(lambda: settled(kubectl), "the replica that was replaced is gone, and its successor serves")
     except BaseException:
         for component in COMPONENTS:
             print(kubectl.attempt("logs", f"deployment/{RELEASE}-{component}", "-n", NAMESPACE, "--tail=20").stdout)
         raise
     return Story(installed, *audited(installed, began))
+
+
+def settled(kubectl: Kubectl) -> bool:
+    """Whether two replicas serve and none leaves."""
+    pods = live_pods(kubectl.json("get", "pods", "-l", f"{names.SERVICE_LABEL}=chat")["items"])
+    return [(pod.ready, pod.terminating) for pod in pods] == [(True, False)] * 2
 
 
 async def what_is_rare(sandbox: Sandbox) -> None:

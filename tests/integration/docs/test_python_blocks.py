@@ -29,12 +29,17 @@ INFO [kv_cache_utils.py] GPU KV cache size: 443,152 tokens
 """,
     "docs/flows/measured-transfer.md": """
 import numpy
-from plimsoll_recommender.transfer.covariance import Rows, Same, Smooth, Term, Within
+from plimsoll_recommender.transfer.constants import Constant, apart, fit_constants, slopes
+from plimsoll_recommender.transfer.covariance import Linear, Rows, Same, Smooth, Term, Within
 from plimsoll_recommender.transfer.residual import fit
 models, gpus = tuple(f"m{n // 4}" for n in range(24)), tuple("ab"[n % 2] for n in range(24))
 log2_users = numpy.arange(24) % 4.0
-measured, expected = 1 + 0.1 * numpy.random.default_rng(0).random(24), numpy.ones(24)
-rows_of_the_unseen_model = Rows(groups=("new",), numbers={"users": numpy.ones(1)}, labels={"gpu": ("a",)})
+measured, tolerances = 0.02 + 0.001 * numpy.random.default_rng(0).random(24), numpy.full(24, 0.1)
+def law(values):
+    return numpy.log(values["host seconds"] + 0.01 * 2.0 ** (0.1 * log2_users) / values["bandwidth reached"])
+rows_of_the_unseen_model = Rows(
+    groups=("new",), numbers={name: numpy.ones(1) for name in ("users", "host", "bandwidth")}, labels={"gpu": ("a",)}
+)
 """,
     "docs/flows/replay.md": """
 from plimsoll_simulator.traffic.published import shape

@@ -296,8 +296,10 @@ def test_checkpoints_as_transformers_writes_them(family: str, tmp_path: Path) ->
     described = replace(facts, checkpoint=None, weight_bytes=None)
     # Corrections of routers are stored in float32.
     wide = sum(math.prod(shape) * 2 for dtype, shape in tensors.values() if dtype == "F32")
-    assert facts.weight_bytes == described.checkpoint_bytes + wide
+    # The engine keeps A of Mamba in float32.
+    widened = sum(math.prod(shape) * 2 for name, (_, shape) in tensors.items() if name.endswith("mixer.A_log"))
+    assert facts.weight_bytes == described.checkpoint_bytes + wide - widened
     assert not facts.approximate
     for tensor in (1, 2, 4):
         assert held(facts, tensor) == pytest.approx(held(described, tensor), rel=0.015)
-    assert held(facts, 1) == held(described, 1) + wide
+    assert held(facts, 1) == held(described, 1) + wide - widened
