@@ -12,7 +12,7 @@ import time
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,9 @@ from plimsoll_runtime import tiny_model, vllm_environment
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
+SERVERS = ("agent", "bare_cluster", "cluster", "control_plane", "installed", "sandbox")
+"""Session fixtures that are servers, which the tests of a group share."""
+
 REAL_ENGINE_SECONDS = 480
 """vLLM imports torch and makes its kernels ready: 25 to 100 s on two idle cores, much more on busy ones."""
 
@@ -49,6 +52,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     late = sorted((item for item in items if needs_real_engine(item)), key=lambda item: "contract" in item.path.parts)
     after = max((at for at, item in enumerate(early, start=1) if "e2e" in item.path.parts), default=0)
     items[:] = [*early[:after], *late, *early[after:]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """End the servers of a group with its last test: idle ones, until the session ends, cost as much as a test does.
+
+    A later group that asks for one starts it again.
+    """
+    result = yield
+    if nextitem is not None and group_of(nextitem) != group_of(item):
+        for name in SERVERS:
+            for definition in item.session._fixturemanager._arg2fixturedefs.get(name, ()):
+                if definition.scope == "session" and definition.cached_result is not None:
+                    definition.finish(item._request)  # type: ignore[attr-defined]
+    return result
+
+
+def group_of(item: pytest.Item) -> str:
+    """Its `xdist_group`; empty for a test without."""
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker is not None else ""
 
 
 def needs_real_engine(item: pytest.Item) -> bool:
