@@ -20,7 +20,7 @@ ENGINE_NICENESS: Final = 5
 _MIB_PER_GIB: Final = 1024
 _VLLM_IMAGES: Final = "vllm/vllm-openai*"
 CPU_IMAGE: Final = "localhost/vllm-cpu"
-"""vLLM's CPU build on this machine, beside whatever stands in for its GPU image."""
+"""vLLM's CPU build, as it is on this machine."""
 _CPU_NICENESS: Final = 10
 """The real engine keeps a core busy even when idle; beside simulated engines it must not change their pace."""
 _LOCAL_IMAGES: Final = "localhost/*"
