@@ -182,7 +182,8 @@ class Reconciler:
             text = (
                 f"{plan.pod.name} is replaced: {observed.status['diagnosis'].get('message') or 'its engine is stalled'}"
             )
-            logger.warning("replica replaced", extra={"namespace": observed.namespace, "pod": plan.pod.name})
+            who = {"namespace": observed.namespace, "llmservice": observed.name, "pod": plan.pod.name}
+            logger.warning("replica replaced", extra=who)
             await self._recorder.post(observed.service, "Warning", "ReplicaReplaced", text)
         return plan.look_again
 
