@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Final
 
 from plimsoll_recommender.errors import RecommenderError
@@ -38,6 +39,12 @@ def version_of(text: str) -> tuple[int, int, int]:
     """
     if not isinstance(text, str):
         raise RecommenderError(f"engine_version must be a text such as {DEFAULT_ENGINE_VERSION}, got {shown(text)}")
+    return _numbers(text)
+
+
+@lru_cache(maxsize=256)
+def _numbers(text: str) -> tuple[int, int, int]:
+    """`version_of` a text; a search asks for the same one thousands of times."""
     parts = text.strip().removeprefix("v").split(".")
     numbers: list[int] = []
     for part in parts[:3]:

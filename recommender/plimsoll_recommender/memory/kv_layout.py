@@ -159,10 +159,7 @@ def kv_layout(layers: Sequence[Layer], rules: KvRules, stage: range | None = Non
 
 def _kinds(layers: Sequence[Layer], rules: KvRules) -> list[_Kind]:
     """Kinds of cache with the page that each would have by itself; recurrent states get the page of attention."""
-    places: dict[TokenCache | StateCache, list[int]] = {}
-    for place, layer in enumerate(layers):
-        if layer.cache is not None:
-            places.setdefault(layer.cache, []).append(place)
+    places = _places(layers)
     tokens = {cache: at for cache, at in places.items() if isinstance(cache, TokenCache)}
     states = {cache: at for cache, at in places.items() if isinstance(cache, StateCache)}
     per_token = {cache: rules.kv.bytes_per_token(cache, rules.tensor_parallel_size) for cache in tokens}
@@ -178,6 +175,19 @@ def _kinds(layers: Sequence[Layer], rules: KvRules) -> list[_Kind]:
     largest = max((kind.page for kind in kinds), default=0.0)
     kinds += [_Kind("state", None, tuple(at), block, max(per_state[cache], largest)) for cache, at in states.items()]
     return kinds
+
+
+def _places(layers: Sequence[Layer]) -> dict[TokenCache | StateCache, list[int]]:
+    """Places of the layers by what they keep; objects first, as a model has few and comparing them takes longer."""
+    by_object: dict[int, list[int]] = {}
+    for place, layer in enumerate(layers):
+        by_object.setdefault(id(layer.cache), []).append(place)
+    places: dict[TokenCache | StateCache, list[int]] = {}
+    for at in by_object.values():
+        cache = layers[at[0]].cache
+        if cache is not None:
+            places[cache] = sorted(places.get(cache, []) + at)
+    return places
 
 
 def _block(per_token: dict[TokenCache, float], state: float, rules: KvRules) -> int:

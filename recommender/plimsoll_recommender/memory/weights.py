@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from plimsoll_recommender.engine_config import EngineConfig, ResolvedConfig
@@ -26,6 +27,12 @@ def stage_layers(facts: ModelFacts, stages: int, stage: int) -> tuple[Layer, ...
     """Layers of one pipeline stage."""
     here = stage_range(facts, stages, stage)
     return facts.layers[here.start : here.stop]
+
+
+def _counted(layers: Sequence[Layer]) -> list[tuple[Layer, int]]:
+    """(layer, how many there are), told apart as objects: comparing every weight of every layer would take longer."""
+    counts = Counter(map(id, layers))
+    return [(layer, counts[key]) for key, layer in {id(layer): layer for layer in layers}.items()]
 
 
 def expert_group(config: EngineConfig) -> int:
@@ -68,8 +75,9 @@ def _elements_bytes(weights: Iterable[Weight]) -> float:
 def _described_stage_bytes(facts: ModelFacts, config: EngineConfig, stage: int) -> float:
     tensor, experts = config.tensor_parallel_size, expert_group(config)
     layers = stage_layers(facts, config.pipeline_parallel_size, stage)
-    per_layer = {layer: layer.bytes_per_gpu(tensor, experts, config.expert_parallel) for layer in set(layers)}
-    held = sum(per_layer[layer] for layer in layers)
+    held = sum(
+        count * layer.bytes_per_gpu(tensor, experts, config.expert_parallel) for layer, count in _counted(layers)
+    )
     first, last = stage == 0, stage == config.pipeline_parallel_size - 1
     if first:
         held += facts.embedding.bytes_per_gpu(tensor)
@@ -104,8 +112,10 @@ def adapter_bytes(facts: ModelFacts, config: ResolvedConfig, layers: tuple[Layer
     """
     if not config.max_loras:
         return 0.0
-    per_layer = {layer: sum(_adapter_elements(weight, config) for weight in layer.weights) for layer in set(layers)}
-    elements = sum(per_layer[layer] for layer in layers) + ends * (facts.vocab_size + facts.hidden_size)
+    elements = sum(
+        count * _adapter_elements(weight, config) for layer, count in _counted(layers) for weight in layer.weights
+    )
+    elements += ends * (facts.vocab_size + facts.hidden_size)
     return config.max_loras * config.max_lora_rank * elements * facts.dtype_bytes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +10,9 @@ from typing import Final
 
 from plimsoll_recommender.search.ask import Ask
 from plimsoll_recommender.search.candidates import COST_DIGITS, Candidate, fitted
+from plimsoll_recommender.search.covering import Bounds, Column, TooManyBranchesError, cheapest_cover
 from plimsoll_recommender.search.explore import CENT, Explored, size
-from plimsoll_recommender.search.mixing import Bounds, Column, cheapest_mix
+from plimsoll_recommender.search.mixing import cheapest_mix
 from plimsoll_recommender.search.outlook import carries_at_most
 from plimsoll_recommender.search.physics import datasheet_bound
 
@@ -20,16 +22,22 @@ ENOUGH: Final = 1e-6
 """A fleet that carries all but this share of the demand carries it: the arithmetic's own error."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Part:
     """A place that a mix may have, and what one replica of it carries: a bound until it is sized.
 
     Args:
         candidate: as far as it is known.
+        kind: number of its accelerator.
+        gpus: of a replica.
+        price: of a replica per hour.
         carries: of the demand, headroom kept; never less than the truth.
     """
 
     candidate: Candidate
+    kind: int
+    gpus: int
+    price: float
     carries: float
 
     @property
@@ -37,20 +45,27 @@ class _Part:
         """Whether what it carries is exact."""
         return self.candidate.sized
 
+    @property
+    def fitted(self) -> bool:
+        """Whether it has settings, so that its bound is one of step times and not of datasheets."""
+        return self.candidate.replica is not None
+
 
 def mixed(ask: Ask, found: Explored) -> Members:
     """The cheapest fleet of up to `max_kinds` kinds, its largest part first; empty when one kind does as well.
 
-    The program is solved with bounds of what places carry where they are not sized, and those that it takes are sized,
-    until it takes only sized ones: nothing else could have done better even at its bound. What is sized on the way is
-    kept in what was found.
+    The fleet is chosen with bounds of what places carry where they are not sized. Those that it takes are looked at
+    more closely, until it takes only sized ones: nothing else could have done better even at its bound. What is sized
+    on the way is kept in what was found.
     """
     if not ask.limits.mix_accelerators or ask.demand is None or len(ask.gpus) < 2:
         return ()
-    parts = _worthwhile(ask, found)
+    parts = _parts(ask, found)
+    limit = _enough(ask, found, parts)
+    parts = _worthwhile(ask, found, parts, limit)
     while parts:
         columns = _undominated(ask, parts)
-        counts = cheapest_mix([_column(ask, part) for part in columns], _bounds(ask))
+        counts = cheapest_mix([_column(ask, part) for part in columns], _bounds(ask, limit))
         if counts is None:
             return ()
         taken = [(part, count) for part, count in zip(columns, counts, strict=True) if count]
@@ -60,66 +75,70 @@ def mixed(ask: Ask, found: Explored) -> Members:
                 ((part.candidate, count) for part, count in taken), key=lambda m: -carried(ask, m[0]) * m[1]
             )
             return tuple(members) if _better(ask, members, found.best) else ()
-        for part in guessed:
+        for part in [*guessed, *_alike(columns, guessed)]:
             _nearer(ask, found, part)
         parts = [part for part in parts if part.carries > 0]
     return ()
 
 
-def _worthwhile(ask: Ask, found: Explored) -> list[_Part]:
-    """Places that a fleet as cheap as the best of one kind could have.
+def _enough(ask: Ask, found: Explored, parts: Sequence[_Part]) -> float:
+    """What a fleet of what is sized costs that carries the demand: no mix need cost more."""
+    alone = math.inf if found.best is None or found.best.short else found.best.hourly_cost
+    sized = [_column(ask, part) for part in parts if part.known and part.carries > 0]
+    try:
+        counts = cheapest_cover(sized, _bounds(ask, alone + CENT))
+    except TooManyBranchesError:
+        counts = None
+    if counts is None:
+        return alone + CENT
+    return math.fsum(column.cost * count for column, count in zip(sized, counts, strict=True)) + CENT
+
+
+def _worthwhile(ask: Ask, found: Explored, parts: Sequence[_Part], limit: float) -> list[_Part]:
+    """Places that a fleet within the limit could have.
 
     A fleet with a replica of a place costs at least that and, for what is left of the demand, the least that any place
     takes for carrying it.
     """
-    parts = [_part(ask, candidate) for candidate in found.looked if not candidate.refused or candidate.sized]
-    parts = [part for part in parts if part.carries > 0]
-    limit = math.inf if found.best is None or found.best.short else found.best.hourly_cost
-    limit = min(limit, _of_two(ask, [part for part in parts if part.known])) + CENT
-    demand = ask.demand or 0.0
-
-    def kept(least: float) -> list[_Part]:
-        return [part for part in parts if _price(ask, part) + max(0.0, demand - part.carries) * least <= limit]
-
-    while parts and math.isfinite(limit):
-        cheapest = min(parts, key=lambda part: _price(ask, part) / part.carries)
-        parts = kept(_price(ask, cheapest) / cheapest.carries)
-        vague = [part for part in parts if part.candidate.replica is None]
-        if not vague:
+    demand, left = ask.demand or 0.0, [part for part in parts if part.carries > 0]
+    while left and math.isfinite(limit):
+        cheapest = min(left, key=lambda part: part.price / part.carries)
+        least = cheapest.price / cheapest.carries
+        left = [part for part in left if part.price + max(0.0, demand - part.carries) * least <= limit]
+        if cheapest.fitted:
             break
-        for part in vague if cheapest.candidate.replica is not None else [cheapest]:
-            _nearer(ask, found, part)
-        parts = [part for part in parts if part.carries > 0]
-    return parts
+        _nearer(ask, found, cheapest)
+        left = [part for part in left if part.carries > 0]
+    return left
 
 
-def _price(ask: Ask, part: _Part) -> float:
-    return part.candidate.shape.gpus * ask.price(part.candidate.gpu)
+def _alike(columns: Sequence[_Part], guessed: Sequence[_Part]) -> list[_Part]:
+    """Other parts of the kinds that were taken on a datasheet's word: likely the next to be taken."""
+    kinds = {part.kind for part in guessed if not part.fitted}
+    return [part for part in columns if not part.fitted and part.kind in kinds and part not in guessed]
 
 
-def _of_two(ask: Ask, sized: Sequence[_Part]) -> float:
-    """What a fleet of two sized places costs, as many of the first as do not carry too much; infinite where limits
-    may forbid it."""
-    limits = ask.limits
-    if limits.max_gpus or limits.max_replicas is not None or limits.budget_per_hour is not None or limits.max_kinds < 2:
-        return math.inf
-    demand, least = ask.demand or 0.0, max(1, limits.min_replicas)
-    costs = [math.inf]
-    for first in sized:
-        copies = int(demand / first.carries)
-        left = demand - copies * first.carries
-        for second in sized:
-            more = math.ceil(left / second.carries)
-            if copies + more >= least:
-                costs.append(copies * _price(ask, first) + more * _price(ask, second))
-    return min(costs)
+def _parts(ask: Ask, found: Explored) -> list[_Part]:
+    kinds = {gpu.product: kind for kind, gpu in enumerate(ask.gpus)}
+    usable = [candidate for candidate in found.looked if not candidate.refused or candidate.sized]
+    return [
+        _Part(
+            candidate,
+            kinds[candidate.gpu.product],
+            candidate.shape.gpus,
+            candidate.shape.gpus * ask.price(candidate.gpu),
+            _carries(ask, candidate),
+        )
+        for candidate in usable
+    ]
 
 
-def _part(ask: Ask, candidate: Candidate) -> _Part:
+def _carries(ask: Ask, candidate: Candidate) -> float:
+    """Of the demand, the most that one replica may carry, by what is known of it."""
     if candidate.sized:
-        return _Part(candidate, carried(ask, candidate))
+        return carried(ask, candidate)
     bound = carries_at_most(ask, candidate) if candidate.replica is not None else datasheet_bound(ask, candidate.place)
-    return _Part(candidate, _share(ask, *bound))
+    return _share(ask, *bound)
 
 
 def _nearer(ask: Ask, found: Explored, part: _Part) -> None:
@@ -130,7 +149,7 @@ def _nearer(ask: Ask, found: Explored, part: _Part) -> None:
         after = replace(after, at_least=before.at_least)
     found.looked[found.looked.index(before)] = after
     part.candidate = after
-    part.carries = 0.0 if after.refused else min(part.carries, _part(ask, after).carries)
+    part.carries = 0.0 if after.refused else min(part.carries, _carries(ask, after))
 
 
 def carried(ask: Ask, candidate: Candidate) -> float:
@@ -167,30 +186,22 @@ def _better(ask: Ask, members: Sequence[tuple[Candidate, int]], best: Candidate 
 
 def _undominated(ask: Ask, parts: Sequence[_Part]) -> list[_Part]:
     """Parts that no other of the same kind replaces: as much carried with as many copies as fit the same GPUs."""
-    kept: list[_Part] = []
-    for part in sorted(parts, key=lambda p: (p.candidate.shape.gpus, -p.carries, p.candidate.form.order)):
-        gpus, gpu = part.candidate.shape.gpus, part.candidate.gpu
-        replaced = any(
-            other.candidate.gpu == gpu and gpus // other.candidate.shape.gpus * other.carries >= part.carries
-            for other in kept
-        )
-        # Smaller replicas may be too many where their number is limited.
-        if not replaced or ask.limits.max_replicas is not None:
-            kept.append(part)
-    return kept
+    kept: dict[int, list[_Part]] = {}
+    # Smaller replicas may be too many where their number is limited.
+    limited = ask.limits.max_replicas is not None
+    for part in sorted(parts, key=lambda p: (p.gpus, -p.carries, p.candidate.form.order)):
+        same = kept.setdefault(part.kind, [])
+        if limited or all(part.gpus // other.gpus * other.carries < part.carries for other in same):
+            same.append(part)
+    return list(itertools.chain.from_iterable(kept.values()))
 
 
 def _column(ask: Ask, part: _Part) -> Column:
-    return Column(
-        kind=ask.gpus.index(part.candidate.gpu),
-        gpus=part.candidate.shape.gpus,
-        cost=_price(ask, part),
-        carries=part.carries,
-        most=ask.limits.max_replicas or 10**6,
-    )
+    return Column(part.kind, part.gpus, part.price, part.carries, most=ask.limits.max_replicas or 10**6)
 
 
-def _bounds(ask: Ask) -> Bounds:
+def _bounds(ask: Ask, limit: float) -> Bounds:
+    """Bounds of a fleet that costs no more than a limit."""
     limits = ask.limits
     assert ask.demand is not None
     return Bounds(
@@ -199,5 +210,5 @@ def _bounds(ask: Ask) -> Bounds:
         gpus_of_kind=tuple(float(limits.max_gpus.get(gpu.product, math.inf)) for gpu in ask.gpus),
         fewest=max(1, limits.min_replicas),
         most=float(limits.max_replicas) if limits.max_replicas is not None else math.inf,
-        budget=limits.budget_per_hour if limits.budget_per_hour is not None else math.inf,
+        budget=min(limit, limits.budget_per_hour if limits.budget_per_hour is not None else math.inf),
     )

@@ -1,69 +1,29 @@
-"""A fleet of several kinds of accelerator: how many replicas of each, by an integer program (HiGHS through SciPy).
+"""A fleet of several kinds of accelerator: how many replicas of each.
 
     minimise    sum of cost x replicas
     such that   sum of load line x usable share x replicas >= demand
                 GPUs of a kind <= max_gpus of it, at most K kinds, replicas within their bounds, cost <= budget
 
-Of the cheapest fleets the one with fewest GPUs is taken, by a second program. Where the limits keep every fleet below
-the demand, the one that carries most is taken, and of those the cheapest.
+Of the cheapest fleets the one with fewest GPUs is taken. Branch and bound finds it in milliseconds in ordinary cases
+(`covering`); an integer program (HiGHS through SciPy) answers the rest: where branches are too many, and where the
+limits keep every fleet below the demand. Then the fleet that carries most is taken, and of those the cheapest.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from plimsoll_recommender.search.covering import TOLERANCE, Bounds, Column, TooManyBranchesError, cheapest_cover
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from scipy.optimize import LinearConstraint
 
-TOLERANCE: Final = 1e-9
-"""Relative slack between the two programs, so that the second is not cut off by rounding in the first."""
-
 SECONDS: Final = 10.0
 """Time limit of one program: a guard, programs of a hundred columns take milliseconds."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One way to run a replica.
-
-    Args:
-        kind: number of its kind of accelerator.
-        gpus: GPUs of one replica.
-        cost: of one replica per hour.
-        carries: of the demand, per replica, headroom kept.
-        most: most replicas, by the limits.
-    """
-
-    kind: int
-    gpus: int
-    cost: float
-    carries: float
-    most: int
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What the whole fleet must keep to.
-
-    Args:
-        demand: what must be carried.
-        kinds: most kinds of accelerator.
-        gpus_of_kind: most GPUs by kind; infinite where not limited.
-        fewest, most: replicas of the fleet.
-        budget: most that it may cost per hour.
-    """
-
-    demand: float
-    kinds: int
-    gpus_of_kind: tuple[float, ...]
-    fewest: int = 1
-    most: float = math.inf
-    budget: float = math.inf
 
 
 def cheapest_mix(columns: Sequence[Column], bounds: Bounds) -> tuple[int, ...] | None:
@@ -72,21 +32,37 @@ def cheapest_mix(columns: Sequence[Column], bounds: Bounds) -> tuple[int, ...] |
     Carries the demand at the least cost, with the fewest GPUs among equals; when the limits do not allow that, carries
     the most, at the least cost.
     """
+    try:
+        cover = cheapest_cover(columns, bounds)
+    except TooManyBranchesError:
+        cover = by_program(columns, bounds)
+    return cover or most_carried(columns, bounds)
+
+
+def by_program(columns: Sequence[Column], bounds: Bounds) -> tuple[int, ...] | None:
+    """What `cheapest_cover` finds, by two integer programs: the least cost, then the fewest GPUs for it."""
     if not columns:
         return None
     program = _Program(columns, bounds)
     costs, gpus = [column.cost for column in columns], [float(column.gpus) for column in columns]
     found = program.least(costs, carried=bounds.demand)
     if found is None:
-        most = program.least([-column.carries for column in columns])
-        if most is None or not any(most):
-            return None
-        carried = math.fsum(column.carries * count for column, count in zip(columns, most, strict=True))
-        found = program.least(costs, carried=carried * (1 - TOLERANCE))
-        return found or most
+        return None
     cost = math.fsum(column.cost * count for column, count in zip(columns, found, strict=True))
-    fewer = program.least(gpus, carried=bounds.demand, cost=cost * (1 + TOLERANCE) + TOLERANCE)
-    return fewer or found
+    # Slack between the two, so that the second is not cut off by rounding in the first.
+    return program.least(gpus, carried=bounds.demand, cost=cost * (1 + TOLERANCE) + TOLERANCE) or found
+
+
+def most_carried(columns: Sequence[Column], bounds: Bounds) -> tuple[int, ...] | None:
+    """The replicas that carry most within the bounds, at the least cost; None when not even one is allowed."""
+    if not columns:
+        return None
+    program = _Program(columns, bounds)
+    most = program.least([-column.carries for column in columns])
+    if most is None or not any(most):
+        return None
+    carried = math.fsum(column.carries * count for column, count in zip(columns, most, strict=True))
+    return program.least([column.cost for column in columns], carried=carried * (1 - TOLERANCE)) or most
 
 
 class _Program:

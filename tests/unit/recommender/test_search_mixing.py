@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from plimsoll_recommender import Limits, ModelFacts, Objectives, Recommendation, Workload, accelerator, recommend
 from plimsoll_recommender.search.ask import asked
 from plimsoll_recommender.search.candidates import fitted, token_budgets, with_budget
+from plimsoll_recommender.search.covering import Bounds, Column, TooManyBranchesError, cheapest_cover
 from plimsoll_recommender.search.explore import Explored, places, size
-from plimsoll_recommender.search.mixing import Bounds, Column, cheapest_mix
+from plimsoll_recommender.search.mixing import by_program, cheapest_mix
 from plimsoll_recommender.search.outlook import carries_at_most
 from plimsoll_recommender.search.physics import datasheet_bound
 
@@ -83,6 +84,60 @@ def test_the_program_finds_what_trying_every_fleet_finds(asked: list[Column], li
     else:
         assert carried == pytest.approx(max(fleet[0] for fleet in fleets))
     assert cheapest_mix(asked, limit) == counts
+
+
+many = st.lists(
+    st.builds(
+        Column,
+        kind=st.integers(0, 5),
+        gpus=st.sampled_from([1, 2, 4, 8]),
+        cost=st.integers(30, 4000).map(lambda cents: cents / 100),
+        carries=st.integers(50, 6000).map(lambda hundredths: hundredths / 1000),
+        most=st.sampled_from([2, 10**6]),
+    ),
+    max_size=14,
+)
+wide = st.builds(
+    Bounds,
+    demand=st.integers(10, 300).map(lambda tenths: tenths / 10),
+    kinds=st.integers(1, 3),
+    gpus_of_kind=st.tuples(*[st.sampled_from([math.inf, 4.0, 16.0])] * 6),
+    fewest=st.integers(1, 3),
+    most=st.sampled_from([math.inf, 6.0, 12.0]),
+    budget=st.sampled_from([math.inf, 30.0]),
+)
+
+
+@given(asked=many, limit=wide)
+@settings(max_examples=60, deadline=None)
+def test_branch_and_bound_finds_what_the_integer_program_finds(asked: list[Column], limit: Bounds) -> None:
+    try:
+        cover = cheapest_cover(asked, limit)
+    except TooManyBranchesError:
+        return
+    program = by_program(asked, limit)
+    assert (cover is None) == (program is None)
+    if cover is not None and program is not None:
+        assert judged(asked, cover) == judged(asked, program)
+        assert math.fsum(c.carries * n for c, n in zip(asked, cover, strict=True)) >= limit.demand * (1 - 1e-6)
+
+
+def judged(asked: list[Column], fleet: tuple[int, ...]) -> tuple[float, int]:
+    """(cost, GPUs) of a fleet."""
+    used = list(zip(asked, fleet, strict=True))
+    return round(math.fsum(c.cost * n for c, n in used), 6), sum(c.gpus * n for c, n in used)
+
+
+def test_a_question_with_too_many_branches_goes_to_the_integer_program() -> None:
+    # Forty kinds whose rates differ by less than what their last replicas waste.
+    asked = [Column(kind, 1, 1.0 + kind * 1e-4, 1.0 - kind * 1e-3, 10**6) for kind in range(40)]
+    limit = Bounds(20.5, 40, (math.inf,) * 40)
+    with pytest.raises(TooManyBranchesError):
+        cheapest_cover(asked, limit, branches=50)
+    found = cheapest_mix(asked, limit)
+    assert found is not None
+    assert judged(asked, found)[1] == 21
+    assert judged(asked, found) == judged(asked, by_program(asked, limit) or ())
 
 
 def mix(rate: float, caps: dict[str, int], *, kinds: int = 2, budget: float | None = None) -> Recommendation:
