@@ -54,7 +54,7 @@ demo: binaries ## Watch a service sized, served, loaded and scaled on this machi
 lint: setup ## Format check, lint (Python, Dockerfile, shell), types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy --cache-dir $(PLIMSOLL_CACHE)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/hadolint runtime/images/Dockerfile
 	@$(BIN)/shellcheck .ci/run runtime/images/install.sh runtime/images/vllm
