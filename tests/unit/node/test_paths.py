@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from plimsoll_cli.sandbox.node.paths import Mount, rewrite, rewrite_all
 
-MOUNTS = (Mount("/data", "/s/1"), Mount("/data/deep", "/s/2"), Mount("/same", "/same"), Mount("/etc/a.conf", "/s/3"))
+MOUNTS = (
+    Mount("/data", "/s/1"),
+    Mount("/data/deep", "/s/2"),
+    Mount("/data/own", "/data/own"),
+    Mount("/same", "/same"),
+    Mount("/etc/a.conf", "/s/3"),
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +35,7 @@ MOUNTS = (Mount("/data", "/s/1"), Mount("/data/deep", "/s/2"), Mount("/same", "/
         ("echo x >/data/f.", "echo x >/s/1/f."),
         ("look in /data.", "look in /s/1."),
         ("/same/x", "/same/x"),
+        ("--model=/data/own/x", "--model=/data/own/x"),
         ("/etc/a.conf", "/s/3"),
         ("a:/data:/data/deep", "a:/s/1:/s/2"),
     ],

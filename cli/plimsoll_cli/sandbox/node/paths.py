@@ -26,7 +26,6 @@ def rewrite(text: str, mounts: Iterable[Mount]) -> str:
     where no such character follows: `/data` is found in `--dir=/data/x` and `cat /data`, not in `/data2`.
     """
     targets = {mount.path.rstrip("/"): mount.target for mount in mounts if mount.path.rstrip("/")}
-    targets = {path: target for path, target in targets.items() if path != target}
     if not targets:
         return text
     alternatives = "|".join(re.escape(path) for path in sorted(targets, key=len, reverse=True))

@@ -17,6 +17,7 @@ from plimsoll_cli.sandbox.node.handlers import Target
 from plimsoll_cli.sandbox.node.images import Program, program_for
 from plimsoll_cli.sandbox.node.paths import Mount, rewrite, rewrite_all
 from plimsoll_cli.sandbox.node.volumes import mounts_of
+from plimsoll_runtime.vllm_environment import cache_directory
 
 Manifest = Mapping[str, Any]
 TERMINATION_LOG: Final = "/dev/termination-log"
@@ -74,9 +75,12 @@ async def prepare(context: PodContext, container: Manifest, run: Path, entry: Im
     )
     own = environment.build(context.pod, container, sources, context.facts)
     termination_log = run / "termination-log"
+    cache = str(cache_directory(os.environ))
     mounts = (
         *mounts_of(container, context.places, own),
         Mount(container.get("terminationMessagePath") or TERMINATION_LOG, str(termination_log)),
+        # Models that the project made stay visible where the cache lies below a path that a volume covers, as /tmp is.
+        Mount(cache, cache),
     )
     variables = context.agent.base_environment()
     variables |= {name: rewrite(value, mounts) for name, value in entry.environment.items()}
