@@ -72,6 +72,8 @@ class Limits:
         gpus_per_node: GPUs of the largest node, by accelerator product; 8 where absent.
         max_gpus: most GPUs that may be used, by accelerator product.
         hourly_cost: price of one GPU-hour, by accelerator product; the catalogue's list price where absent.
+        utilization_ceiling: most that is chosen for gpu_memory_utilization, by accelerator product.
+        sequences_ceiling: most that is chosen for max_num_seqs, by accelerator product.
         headroom: share of the load line kept free for what the prediction cannot see (0 to below 1).
         engine_version: release of the engine that will run.
         allow_kv_cache_dtypes: KV cache types that may be chosen beside the model's own, such as `fp8`; used only where
@@ -100,6 +102,8 @@ class Limits:
     gpus_per_node: Mapping[str, int] = field(default_factory=dict)
     max_gpus: Mapping[str, int] = field(default_factory=dict)
     hourly_cost: Mapping[str, float] = field(default_factory=dict)
+    utilization_ceiling: Mapping[str, float] = field(default_factory=dict)
+    sequences_ceiling: Mapping[str, int] = field(default_factory=dict)
     headroom: float = 0.2
     engine_version: str | None = None
     allow_kv_cache_dtypes: tuple[str, ...] = ()
@@ -141,13 +145,18 @@ class Limits:
         _whole("max_kinds", self.max_kinds, 1)
 
     def _check_by_product(self) -> None:
-        for name, least in (("gpus_per_node", 1), ("max_gpus", 0)):
+        for name, least in (("gpus_per_node", 1), ("max_gpus", 0), ("sequences_ceiling", 1)):
             for product, count in getattr(self, name).items():
                 _whole(f"{name} of {product}", count, least)
         for product, price in self.hourly_cost.items():
             if not (_number(price) and math.isfinite(price) and price >= 0):
                 raise RecommenderError(
                     f"hourly_cost of {product} must not be negative, got {price!r}: give the price of one GPU-hour"
+                )
+        for product, share in self.utilization_ceiling.items():
+            if not (_positive(share) and share <= 1):
+                raise RecommenderError(
+                    f"utilization_ceiling of {product} must be above 0 and at most 1, got {share!r}: 0.9 is nine tenths"
                 )
 
     def _check_choices(self) -> None:

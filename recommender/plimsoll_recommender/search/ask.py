@@ -159,6 +159,8 @@ def asked(
         given,
         gpus_per_node=_by_product("gpus_per_node", given.gpus_per_node, gpus),
         max_gpus=_by_product("max_gpus", given.max_gpus, gpus),
+        utilization_ceiling=_by_product("utilization_ceiling", given.utilization_ceiling, gpus),
+        sequences_ceiling=_by_product("sequences_ceiling", given.sequences_ceiling, gpus),
         hourly_cost=_by_product("hourly_cost", given.hourly_cost, gpus),
     )
     _check_context(facts, workload, known)

@@ -33,7 +33,7 @@ def setting_reasons(ask: Ask, chosen: Chosen) -> list[FieldReason]:
     return [
         _sequences(ask, chosen),
         _batched_tokens(ask, chosen),
-        _utilization(chosen),
+        _utilization(ask, chosen),
         _context(ask, chosen),
         _dtype(chosen),
         _quantization(ask, chosen),
@@ -89,7 +89,7 @@ def _batched_tokens(ask: Ask, chosen: Chosen) -> FieldReason:
     return FieldReason("max_num_batched_tokens", str(best.config.max_num_batched_tokens), because, rejected)
 
 
-def _utilization(chosen: Chosen) -> FieldReason:
+def _utilization(ask: Ask, chosen: Chosen) -> FieldReason:
     ledger, share = chosen.replica.ledger, chosen.candidate.config.gpu_memory_utilization
     left = ledger.gpu_total_gib - ledger.requested_gib
     inside = "inside the budget" if ledger.cuda_graphs_in_budget else f"outside it, {ledger.cuda_graphs_gib:.2f} GiB"
@@ -98,6 +98,8 @@ def _utilization(chosen: Chosen) -> FieldReason:
         f"({ledger.context_gib:.2f}) and a reserve of {RESERVE_GIB:g}; this release counts CUDA graphs {inside}"
     )
     rejected = []
+    if share == ask.limits.utilization_ceiling.get(chosen.candidate.gpu.product):
+        because = f"the utilization_ceiling given for this GPU; leaves {left:.2f} of {ledger.gpu_total_gib:.2f} GiB"
     higher, lower = round(share + MORE_UTILIZATION, 2), round(share - LESS_UTILIZATION, 2)
     if higher < 1:
         ceiling = share >= LARGEST_UTILIZATION

@@ -94,7 +94,7 @@ def roomiest(ask: Ask, place: Place, tokens: int, like: Replica | None = None) -
         return replica
     most = best = replica
     for _ in range(SEQUENCE_ROUNDS):
-        wanted = _rounded(min(replica.slots_by_kv, most.config.max_num_seqs))
+        wanted = min(_rounded(min(replica.slots_by_kv, most.config.max_num_seqs)), most_sequences(ask, place.gpu))
         if wanted == replica.config.max_num_seqs:
             break
         replica = with_sequences(ask, place, replica, wanted)
@@ -110,6 +110,11 @@ def with_sequences(ask: Ask, place: Place, replica: Replica, sequences: int) -> 
     """
     config = _settings(ask, place, replica.config.max_num_batched_tokens, sequences, replica.config.max_model_len)
     return _replica(ask, place, config, _ledger(ask, place, config), replica)
+
+
+def most_sequences(ask: Ask, gpu: Accelerator) -> int:
+    """The largest max_num_seqs that is chosen on an accelerator."""
+    return min(MOST_SEQUENCES, ask.limits.sequences_ceiling.get(gpu.product, MOST_SEQUENCES))
 
 
 def sequences_for(running: float, replica: Replica, allowance: float) -> int:
@@ -182,7 +187,7 @@ def first_that_fits(ask: Ask, place: Place, tokens: int, like: Replica | None = 
     """
     refused = ""
     for context in contexts(ask, place.form.facts):
-        for sequences in _most_first(ask, tokens, like):
+        for sequences in _most_first(ask, place.gpu, tokens, like):
             config = _settings(ask, place, tokens, sequences, context)
             ledger = _ledger(ask, place, config)
             if ledger.fits:
@@ -193,12 +198,12 @@ def first_that_fits(ask: Ask, place: Place, tokens: int, like: Replica | None = 
     raise InfeasibleError(refused)
 
 
-def _most_first(ask: Ask, tokens: int, like: Replica | None) -> Iterator[int]:
+def _most_first(ask: Ask, gpu: Accelerator, tokens: int, like: Replica | None) -> Iterator[int]:
     limits = ask.limits
     if limits.max_num_seqs is not None:
         yield limits.max_num_seqs
         return
-    most = min(MOST_SEQUENCES, tokens) if like is None else min(like.config.max_num_seqs, tokens)
+    most = min(most_sequences(ask, gpu) if like is None else like.config.max_num_seqs, tokens)
     yield most
     yield from (fewer for fewer in FEWER_SEQUENCES if fewer < most)
 
@@ -219,7 +224,9 @@ def _settings(ask: Ask, place: Place, tokens: int, sequences: int, context: int)
         kv_cache_dtype=place.form.kv_cache_dtype,
         engine_version=ask.version,
     )
-    share = limits.gpu_memory_utilization or utilization_for(gpu, facts, draft)
+    share = limits.gpu_memory_utilization
+    if share is None:
+        share = min(utilization_for(gpu, facts, draft), limits.utilization_ceiling.get(gpu.product, 1.0))
     return resolve(replace(draft, gpu_memory_utilization=share), facts, gpu)
 
 

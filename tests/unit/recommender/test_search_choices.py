@@ -183,9 +183,29 @@ def test_aliases_and_prices_of_products_that_are_not_asked_about_are_taken() -> 
     assert found.cost.per_hour == pytest.approx(0.01)
 
 
+def test_ceilings_bound_what_is_chosen_on_their_gpu_alone() -> None:
+    limits = Limits(utilization_ceiling={"H100": 0.83}, sequences_ceiling={"H100": 20})
+    found = recommend(LLAMA, [H100], HEAVY, OBJECTIVES, limits)
+    assert (found.config.gpu_memory_utilization, found.config.max_num_seqs) == (0.83, 20)
+    assert "utilization_ceiling" in reason(found, "gpu_memory_utilization")[1]
+    free = recommend(LLAMA, [L4], HEAVY, OBJECTIVES)
+    assert recommend(LLAMA, [L4], HEAVY, OBJECTIVES, limits).config == free.config
+    high = Limits(utilization_ceiling={"L4": 1.0}, sequences_ceiling={"L4": 4096})
+    assert recommend(LLAMA, [L4], HEAVY, OBJECTIVES, high).config == free.config
+
+
+def test_what_is_pinned_has_no_ceiling() -> None:
+    pinned = {"gpu_memory_utilization": 0.9, "max_num_seqs": 64}
+    limits = Limits(utilization_ceiling={"H100": 0.8}, sequences_ceiling={"H100": 16}, **pinned)
+    found = recommend(LLAMA, [H100], HEAVY, OBJECTIVES, limits).config
+    assert (found.gpu_memory_utilization, found.max_num_seqs) == (0.9, 64)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda: Limits(utilization_ceiling={"H100": 1.5}), "utilization_ceiling of H100"),
+        (lambda: Limits(sequences_ceiling={"H100": 0}), "sequences_ceiling of H100"),
         (lambda: Limits(max_gpus={"H100x9": 3}), "max_gpus: accelerator 'H100x9'"),
         (lambda: Limits(hourly_cost={"": 3}), "hourly_cost: accelerator ''"),
         (lambda: Limits(max_model_len=10**8), "max_model_len 100,000,000 is more than the 131,072 positions"),
