@@ -48,6 +48,7 @@ class Settings:
     Args:
         gpu: product name of the accelerator it claims to run on.
         visible_gpus: GPUs it was given; None when it was not told.
+        gpu_memory_taken: GiB of each GPU that something else holds before it starts.
         startup_delay: seconds before the port opens.
         fail_startup: message with which it exits at the end of the start-up delay; None starts.
         faults: what goes wrong from the start.
@@ -78,11 +79,16 @@ class Settings:
     max_num_queued_reqs: int | None = None
     gpu: str = DEFAULT_GPU
     visible_gpus: int | None = None
+    gpu_memory_taken: float = 0.0
     startup_delay: float = 0.0
     fail_startup: str | None = None
     faults: Faults = Faults()
     enable_admin: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gpu_memory_taken < float("inf"):
+            raise UsageError(f"gpu_memory_taken must be 0 GiB or more, got {self.gpu_memory_taken:g}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -130,6 +136,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None
         max_num_queued_reqs=given.max_num_queued_reqs,
         gpu=given.gpu or variables.get(GPU_VARIABLE) or DEFAULT_GPU,
         visible_gpus=len(visible.split(",")) if visible and visible[0].isdigit() else None,
+        gpu_memory_taken=given.gpu_memory_taken,
         startup_delay=given.startup_delay,
         fail_startup=given.fail_startup,
         faults=Faults(slowdown=given.slowdown, error_rate=given.error_rate, stalled=given.stall),
@@ -148,6 +155,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         return environment.get("PLIMSOLL_" + flag.upper().replace("-", "_"), otherwise)
 
     own.add_argument("--gpu", help="accelerator product it claims to run on")
+    own.add_argument(
+        "--gpu-memory-taken", type=float, default=default("gpu-memory-taken", "0"), help="GiB that others hold"
+    )
     own.add_argument("--startup-delay", type=float, default=default("startup-delay", "0"), help="seconds")
     own.add_argument("--fail-startup", default=environment.get("PLIMSOLL_FAIL_STARTUP"), help="exit 1 with this text")
     own.add_argument("--slowdown", type=float, default=default("slowdown", "1"), help="factor on step times")

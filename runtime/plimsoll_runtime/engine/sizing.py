@@ -67,6 +67,7 @@ def plan(settings: Settings) -> Plan:
     except RecommenderError as error:
         raise StartError(f"ValueError: {error}") from error
     _check_gpus(settings)
+    _check_free_memory(settings, config, ledger)
     if settings.num_gpu_blocks_override is None:
         _check_memory(facts, gpu, config, ledger)
     total = settings.num_gpu_blocks_override or ledger.kv_cache_blocks
@@ -130,6 +131,17 @@ def _check_gpus(settings: Settings) -> None:
             f"ValueError: World size ({world}) is larger than the number of available GPUs "
             f"({settings.visible_gpus}) in this node. If this is intentional and you are using: "
             "- ray, set '--distributed-executor-backend ray'. - multiprocessing, set '--nnodes' appropriately."
+        )
+
+
+def _check_free_memory(settings: Settings, config: ResolvedConfig, ledger: MemoryLedger) -> None:
+    """Refuse a share of the GPU that is not free, which vLLM finds before it loads anything."""
+    free = max(0.0, ledger.gpu_total_gib - ledger.context_gib - settings.gpu_memory_taken)
+    if settings.gpu_memory_taken and free < ledger.requested_gib:
+        raise StartError(
+            f"ValueError: Free memory on device cuda:0 ({free:.2f}/{ledger.gpu_total_gib:.2f} GiB) on startup is less "
+            f"than desired GPU memory utilization ({config.gpu_memory_utilization:g}, {ledger.requested_gib:.2f} GiB). "
+            "Decrease GPU memory utilization or reduce GPU memory used by other processes."
         )
 
 

@@ -55,6 +55,7 @@ def test_defaults() -> None:
         ([MODEL, "--port", "x"], "--port"),
         ([MODEL, "--slowdown", "0"], "slowdown"),
         ([MODEL, "--error-rate", "2"], "error_rate"),
+        ([MODEL, "--gpu-memory-taken", "-1"], "gpu_memory_taken"),
     ],
 )
 def test_arguments_that_cannot_be_used(arguments: list[str], words: str) -> None:
@@ -79,6 +80,7 @@ def test_plan_follows_the_memory_ledger() -> None:
             {"gpu": "NVIDIA-L4", "max_model_len": 32768, "gpu_memory_utilization": 0.75},
             "estimated maximum model length",
         ),
+        ({"gpu_memory_taken": 10.0, "gpu_memory_utilization": 0.95}, "less than desired GPU memory utilization"),
         ({"max_model_len": 10_000_000}, "greater than the derived max_model_len"),
         ({"tensor_parallel_size": 3}, "attention heads"),
         ({"tensor_parallel_size": 4, "visible_gpus": 2}, "World size"),
@@ -88,6 +90,14 @@ def test_plan_follows_the_memory_ledger() -> None:
 def test_what_vllm_would_refuse_is_refused(values: dict[str, object], words: str) -> None:
     with pytest.raises(sizing.StartError, match=words):
         sizing.plan(settings(**values))
+
+
+def test_a_lower_fraction_starts_beside_what_others_hold() -> None:
+    given = {"gpu_memory_taken": 10.0, "max_model_len": 4096}
+    taken, alone = (
+        sizing.plan(settings(gpu_memory_utilization=0.85, **more)) for more in (given, {"max_model_len": 4096})
+    )
+    assert taken.scheduler.kv_blocks == alone.scheduler.kv_blocks
 
 
 def test_faults_have_bounds() -> None:
