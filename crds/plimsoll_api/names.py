@@ -29,6 +29,8 @@ MANAGED_BY: Final = "plimsoll-operator"
 
 # Annotations.
 CONFIG_HASH_ANNOTATION: Final = f"{GROUP}/config-hash"
+REVISION_ANNOTATION: Final = f"{GROUP}/revision"
+"""Of a pod: which template it was made from."""
 POD_DELETION_COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
 
 # What GPU feature discovery puts on nodes, and the resource the device plugin advertises.

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from plimsoll_api import names
 from plimsoll_kube.resources import Manifest
+from plimsoll_operator.gpu_memory import Shortage, shortage
 
 FAILED_WAITS: Final = frozenset(
     {"CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "InvalidImageName", "CreateContainerConfigError"}
 )
 """Reasons for which a kubelet waits that do not pass by waiting."""
 
-LOG_TAIL: Final = 300
-"""Characters of a failed container's last words that a condition quotes."""
+FIRST_LOOK: Final = timedelta(seconds=3)
+"""Between a kubelet's first look at a pod, when `Ready` becomes False, and an engine that could serve."""
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -27,7 +28,7 @@ class Failure:
 
     Attributes:
         reason: the kubelet's word, such as `CrashLoopBackOff`, `ImagePullBackOff`, `OOMKilled` or `Error`.
-        message: the kubelet's message or the end of the container's log.
+        message: the kubelet's message or the end of the container's log, whole.
         exit_code: of the last run; None when it never ran.
         restarts: how often it was started again.
     """
@@ -36,6 +37,11 @@ class Failure:
     message: str
     exit_code: int | None
     restarts: int
+
+    @property
+    def shortage(self) -> Shortage | None:
+        """Which way memory settings must go; None when GPU memory is not what was missing."""
+        return shortage(self.message)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,10 @@ class PodView:
     failure: Failure | None = None
     uid: str = ""
     created: datetime = _LONG_AGO
+    revision: str = ""
+    """Of the template it was made from; empty for one that does not say."""
+    served: bool = False
+    """Whether it is ready, or ever was."""
 
 
 def pod_view(pod: Manifest) -> PodView:
@@ -62,7 +72,8 @@ def pod_view(pod: Manifest) -> PodView:
     unschedulable = ""
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         unschedulable = str(scheduled.get("message") or "no node has what the pod needs")
-    ready = (conditions.get("Ready") or {}).get("status") == "True"
+    readiness = conditions.get("Ready") or {}
+    ready = readiness.get("status") == "True"
     return PodView(
         name=metadata["name"],
         ready=ready,
@@ -71,6 +82,8 @@ def pod_view(pod: Manifest) -> PodView:
         failure=None if ready else _failure(status),
         uid=metadata.get("uid", ""),
         created=datetime.fromisoformat(created) if created else _LONG_AGO,
+        revision=(metadata.get("annotations") or {}).get(names.REVISION_ANNOTATION, ""),
+        served=ready or _was_ready(status, readiness),
     )
 
 
@@ -78,6 +91,14 @@ def live_pods(pods: Iterable[Manifest]) -> tuple[PodView, ...]:
     """Views of the pods that have not ended, by name."""
     running = (pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"))
     return tuple(sorted((pod_view(pod) for pod in running), key=lambda view: view.name))
+
+
+def _was_ready(status: dict[str, Any], readiness: dict[str, Any]) -> bool:
+    """Whether a pod that is not ready once was: `Ready` then changed after the kubelet had first looked at the pod."""
+    began, changed = status.get("startTime"), readiness.get("lastTransitionTime")
+    if not began or not changed:
+        return False
+    return datetime.fromisoformat(changed) - datetime.fromisoformat(began) > FIRST_LOOK
 
 
 def _failure(status: dict[str, Any]) -> Failure | None:
@@ -93,7 +114,7 @@ def _failure(status: dict[str, Any]) -> Failure | None:
             text = str(ended.get("message") or waiting.get("message") or "").strip()
             return Failure(
                 reason=str(waiting.get("reason") or ended.get("reason") or "Error"),
-                message=text[-LOG_TAIL:],
+                message=text,
                 exit_code=ended.get("exitCode"),
                 restarts=restarts,
             )

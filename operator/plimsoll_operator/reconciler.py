@@ -14,18 +14,17 @@ from plimsoll_kube.client import KubeApi
 from plimsoll_kube.errors import NAMESPACE_TERMINATING, Forbidden
 from plimsoll_kube.events import EventRecorder
 from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, Manifest
-from plimsoll_operator import replacement
+from plimsoll_operator import memory_steps, replacement
 from plimsoll_operator.actuate import Actuator
 from plimsoll_operator.conditions import Situation, evaluate, transitions
+from plimsoll_operator.configuration import Configuration, Configurations
 from plimsoll_operator.errors import BlockedError, InvalidSpecError, ReconcileError
-from plimsoll_operator.fleet import FleetReader
-from plimsoll_operator.manifests import ServiceInputs, children_of
-from plimsoll_operator.model_facts import known_model
+from plimsoll_operator.manifests import ServiceInputs, children_of, revision_of
+from plimsoll_operator.memory_steps import Case, Finding
 from plimsoll_operator.monitoring_api import MonitoringApi
 from plimsoll_operator.observe import Observed, observe, parse_spec
 from plimsoll_operator.settings import Settings
 from plimsoll_operator.sizer import Sizer
-from plimsoll_operator.sizing import sizing_inputs, still_in_force
 from plimsoll_operator.status import changed, status_manifest, status_of
 
 logger = logging.getLogger(__name__)
@@ -71,11 +70,10 @@ class Reconciler:
     ) -> None:
         self._api = api
         self._settings = settings
-        self._sizer = sizer
         self._recorder = recorder
         self._now = now
         self._actuator = Actuator(api)
-        self._fleet = FleetReader(api)
+        self._configurations = Configurations(api, sizer, settings.engine_image)
         self._monitoring = MonitoringApi(api)
         self._begun: set[Key] = set()
 
@@ -105,7 +103,8 @@ class Reconciler:
         situation, spec, error = await self._act(observed)
         status = await self._report(observed, spec, situation)
         look_again = None if spec is None or spec.paused else await self._replace_stalled(observed)
-        requeue = _soonest(_requeue(error, situation), look_again)
+        stepped = await self._tell_step(observed, situation)
+        requeue = _soonest(_requeue(error, situation), look_again, 0.0 if stepped else None)
         return Outcome(_result(error), requeue, situation.ready, situation.wanted, status, spec)
 
     async def _create_children(self, service: Manifest) -> bool:
@@ -119,7 +118,7 @@ class Reconciler:
             spec = parse_spec(service)
             if spec.paused:
                 return False
-            recommendation = await self._recommendation(observed, spec)
+            recommendation = (await self._configurations.of(observed, spec)).recommendation
             inputs = await self._inputs(observed, spec, recommendation)
             wanted = first_replicas(spec, recommendation, None) if spec.replicas is None else spec.replicas
             await self._actuator.create(children_of(inputs), wanted)
@@ -135,14 +134,17 @@ class Reconciler:
             wanted=(observed.service.get("spec") or {}).get("replicas"),
             deployment=observed.deployment,
             pods=observed.pods,
+            served_revision=observed.status.get("servedRevision"),
+            memory_steps=memory_steps.remembered(observed.status),
         )
         spec: LLMServiceSpec | None = None
         try:
             spec = parse_spec(observed.service)
-            recommendation = await self._recommendation(observed, spec)
-            situation = replace(situation, recommendation=recommendation, paused=spec.paused)
+            current = await self._configurations.of(observed, spec)
+            situation = replace(situation, recommendation=current.recommendation, paused=spec.paused)
             if not spec.paused:
-                situation = await self._apply(observed, spec, recommendation, situation)
+                situation = await self._apply(observed, spec, current.recommendation, situation)
+                situation = await self._step_down(observed, spec, current, situation)
         except InvalidSpecError as error:
             return replace(situation, refused=error, recommendation=observed.recommendation), spec, error
         except BlockedError as error:
@@ -150,16 +152,6 @@ class Reconciler:
                 return replace(situation, refused=error), spec, error
             return replace(situation, blocked=error), spec, error
         return situation, spec, None
-
-    async def _recommendation(self, observed: Observed, spec: LLMServiceSpec) -> RecommendationStatus:
-        """The configuration to run: the one in force while its grounds hold, else a new one."""
-        model = await known_model(self._api, observed.namespace, spec.model)
-        fleet = await self._fleet.read()
-        in_force = observed.recommendation
-        if in_force is not None and still_in_force(in_force, spec, model, fleet):
-            return in_force
-        sized = await self._sizer.size(sizing_inputs(spec, model, fleet))
-        return sized.model_copy(update={"applied_generation": observed.generation})
 
     async def _apply(
         self, observed: Observed, spec: LLMServiceSpec, recommendation: RecommendationStatus, situation: Situation
@@ -173,7 +165,39 @@ class Reconciler:
         children = children_of(inputs)
         live = await self._actuator.apply(observed, children, wanted)
         await self._actuator.prune(observed, children)
-        return replace(situation, wanted=wanted, deployment=live[DEPLOYMENT.kind, inputs.engine_name])
+        return replace(
+            situation,
+            wanted=wanted,
+            deployment=live[DEPLOYMENT.kind, inputs.engine_name],
+            revision=revision_of(children),
+        )
+
+    async def _step_down(
+        self, observed: Observed, spec: LLMServiceSpec, current: Configuration, situation: Situation
+    ) -> Situation:
+        """What is to be done about a start that ran out of GPU memory.
+
+        A step is only remembered here. It is acted on once the status has it, so that nobody can take it again.
+        """
+        revision, steps = situation.revision, situation.memory_steps
+        served = memory_steps.has_served(revision, situation.served_revision, observed.pods)
+        config = current.recommendation.config
+        case = Case(current.subject, spec.engine, config, revision, served, observed.pods, steps)
+        found = await self._configurations.outlook(spec, current.grounds, case, self._now())
+        if found.finding is Finding.DUE:
+            steps = memory_steps.with_step(steps, found.proposals[0].step)
+        last = revision if served else situation.served_revision
+        return replace(situation, memory=found, memory_steps=steps, served_revision=last)
+
+    async def _tell_step(self, observed: Observed, situation: Situation) -> bool:
+        """Tell people about a step that the status has now; False when none was taken."""
+        found = situation.memory
+        if found.finding is not Finding.DUE:
+            return False
+        who = {"namespace": observed.namespace, "llmservice": observed.name, "pod": found.pod}
+        logger.warning("memory settings stepped down", extra={**who, "change": found.proposals[0].change})
+        await self._recorder.post(observed.service, "Warning", "MemorySteppedDown", memory_steps.told(found))
+        return True
 
     async def _replace_stalled(self, observed: Observed) -> float | None:
         """Replace a wedged replica if one is due; seconds after which one may be."""

@@ -28,6 +28,7 @@ from plimsoll_api.v1alpha1.base import to_camel
 from plimsoll_operator.conditions.reasons import Reason as ConditionReason
 from plimsoll_operator.errors import BlockedError, InvalidSpecError
 from plimsoll_operator.fleet import Fleet
+from plimsoll_operator.memory_steps import NO_CEILINGS, Ceilings
 from plimsoll_operator.model_facts import KnownModel
 from plimsoll_recommender.catalogue.accelerators import Accelerator, accelerator
 from plimsoll_recommender.engine_config import version_of
@@ -77,8 +78,16 @@ class SizingInputs:
     cache_key: str
 
 
-def sizing_inputs(spec: LLMServiceSpec, model: KnownModel, fleet: Fleet) -> SizingInputs:
+def sizing_inputs(
+    spec: LLMServiceSpec, model: KnownModel, fleet: Fleet, ceilings: Ceilings = NO_CEILINGS
+) -> SizingInputs:
     """What to ask the recommender for a service.
+
+    Args:
+        spec: what a person asked for.
+        model: the model.
+        fleet: the cluster's GPUs.
+        ceilings: what memory settings were stepped down to.
 
     Raises:
         InvalidSpecError: an accelerator is unknown, or a replica needs more GPUs than a node has.
@@ -88,7 +97,7 @@ def sizing_inputs(spec: LLMServiceSpec, model: KnownModel, fleet: Fleet) -> Sizi
     check_one_node(spec, [item.product for item in candidates], fleet)
     prices = {item.product: item.hourly_cost for item in candidates}
     prices |= {c.product: float(c.hourly_cost) for c in spec.accelerators if c.hourly_cost is not None}
-    digest = input_digest(spec, model)
+    digest = input_digest(spec, model, ceilings)
     nodes = {product: count for product, count in fleet.per_node.items() if product in prices}
     try:
         return SizingInputs(
@@ -96,7 +105,7 @@ def sizing_inputs(spec: LLMServiceSpec, model: KnownModel, fleet: Fleet) -> Sizi
             accelerators=candidates,
             workload=_workload(spec),
             objectives=_objectives(spec),
-            limits=_limits(spec, prices, nodes),
+            limits=_limits(spec, prices, nodes, ceilings),
             digest=digest,
             cache_key=_hash({"digest": digest, "products": sorted(prices), "nodes": nodes}),
         )
@@ -104,20 +113,26 @@ def sizing_inputs(spec: LLMServiceSpec, model: KnownModel, fleet: Fleet) -> Sizi
         raise InvalidSpecError(ConditionReason.INVALID_SPEC, str(error)) from None
 
 
-def input_digest(spec: LLMServiceSpec, model: KnownModel) -> str:
-    """The hash of everything that a person can change about a recommendation."""
+def input_digest(spec: LLMServiceSpec, model: KnownModel, ceilings: Ceilings = NO_CEILINGS) -> str:
+    """The hash of everything that a person can change about a recommendation, and of what starts have shown."""
     asked = spec.model_dump(
         mode="json", include={"workload", "objectives", "accelerators", "engine"}, exclude={"engine": {"extra_args"}}
     )
     asked["bounds"] = [spec.scaling.min_replicas, spec.scaling.max_replicas, spec.scaling.budget_per_hour]
+    if ceilings:  # absent otherwise, so that most services keep the hash they have
+        asked["ceilings"] = [ceilings.gpu_memory_utilization, ceilings.max_num_seqs]
     return _hash({"revision": SIZING_REVISION, "model": model.identity, "asked": asked})
 
 
 def still_in_force(
-    recommendation: RecommendationStatus | None, spec: LLMServiceSpec, model: KnownModel, fleet: Fleet
+    recommendation: RecommendationStatus | None,
+    spec: LLMServiceSpec,
+    model: KnownModel,
+    fleet: Fleet,
+    ceilings: Ceilings = NO_CEILINGS,
 ) -> bool:
     """Whether a service's recommendation need not be computed again."""
-    if recommendation is None or recommendation.input_hash != input_digest(spec, model):
+    if recommendation is None or recommendation.input_hash != input_digest(spec, model, ceilings):
         return False
     found_on_nodes = not spec.accelerators
     gone = fleet.per_node and recommendation.config.accelerator not in fleet.per_node
@@ -294,7 +309,7 @@ def _objectives(spec: LLMServiceSpec) -> Objectives:
     )
 
 
-def _limits(spec: LLMServiceSpec, prices: Mapping[str, float], nodes: Mapping[str, int]) -> Limits:
+def _limits(spec: LLMServiceSpec, prices: Mapping[str, float], nodes: Mapping[str, int], ceilings: Ceilings) -> Limits:
     engine, scaling = spec.engine, spec.scaling
     return Limits(
         tensor_parallel_size=engine.tensor_parallel_size,
@@ -310,6 +325,8 @@ def _limits(spec: LLMServiceSpec, prices: Mapping[str, float], nodes: Mapping[st
         gpus_per_node=nodes,
         max_gpus={c.product: c.max_count for c in spec.accelerators if c.max_count is not None},
         hourly_cost=prices,
+        utilization_ceiling={p: float(c) for p, c in ceilings.gpu_memory_utilization.items() if p in prices},
+        sequences_ceiling={p: c for p, c in ceilings.max_num_seqs.items() if p in prices},
         engine_version=_engine_version(engine.image),
     )
 

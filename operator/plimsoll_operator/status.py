@@ -19,7 +19,17 @@ from plimsoll_operator.conditions.situation import Situation
 from plimsoll_operator.manifests.service import url_of
 from plimsoll_operator.sizing import hourly_price
 
-OWNED: Final = ("observedGeneration", "replicas", "readyReplicas", "selector", "url", "recommendation", "cost")
+OWNED: Final = (
+    "observedGeneration",
+    "replicas",
+    "readyReplicas",
+    "selector",
+    "url",
+    "recommendation",
+    "servedRevision",
+    "memorySteps",
+    "cost",
+)
 """Fields of the status, besides its conditions, that the operator owns."""
 
 _TOKENS_PER_UNIT: Final = 1_000_000
@@ -45,10 +55,12 @@ def status_of(
         selector=f"{names.SERVICE_LABEL}={metadata['name']}",
         url=url_of(metadata["namespace"], metadata["name"]),
         recommendation=situation.recommendation,
+        served_revision=situation.served_revision,
+        memory_steps=list(situation.memory_steps),
         cost=cost_of(spec, situation.recommendation, len(situation.pods)) if spec else None,
     )
     part = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return {"conditions": conditions, **{field: part[field] for field in OWNED if field in part}}
+    return {"conditions": conditions, **{field: part[field] for field in OWNED if part.get(field) not in (None, [])}}
 
 
 def cost_of(spec: LLMServiceSpec, recommendation: RecommendationStatus | None, pods: int) -> CostStatus | None:

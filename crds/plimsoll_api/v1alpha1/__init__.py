@@ -19,6 +19,7 @@ from plimsoll_api.v1alpha1.spec import (
 )
 from plimsoll_api.v1alpha1.status import (
     HISTORY_LENGTH,
+    MEMORY_STEPS_KEPT,
     Alternative,
     Condition,
     Contribution,
@@ -31,6 +32,7 @@ from plimsoll_api.v1alpha1.status import (
     LedgerStatus,
     LLMServiceStatus,
     LoadTestStatus,
+    MemoryStep,
     ObservedStatus,
     PredictedStatus,
     Reason,
@@ -39,6 +41,7 @@ from plimsoll_api.v1alpha1.status import (
 
 __all__ = [
     "HISTORY_LENGTH",
+    "MEMORY_STEPS_KEPT",
     "AcceleratorCandidate",
     "Alternative",
     "ApiModel",
@@ -57,6 +60,7 @@ __all__ = [
     "LLMServiceStatus",
     "LedgerStatus",
     "LoadTestStatus",
+    "MemoryStep",
     "Model",
     "ModelCache",
     "Objectives",

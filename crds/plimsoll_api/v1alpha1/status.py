@@ -13,6 +13,9 @@ from plimsoll_api.v1alpha1.quantities import Decimal, Duration
 HISTORY_LENGTH = 20
 """Decisions kept in `status.history`: enough to see a day's scaling, small enough for every watch event."""
 
+MEMORY_STEPS_KEPT = 8
+"""Combinations of model, GPU and image whose steps are kept in `status.memorySteps`: a few changes there and back."""
+
 # The API server prints and compares times as RFC 3339 strings; they stay strings here.
 Timestamp = str
 
@@ -107,6 +110,24 @@ class RecommendationStatus(ApiModel):
     )
     input_hash: str = Field(description="Hash of everything the recommendation was computed from.")
     applied_generation: int = Field(ge=0, description="Generation of the spec that it was made for.")
+
+
+class MemoryStep(ApiModel):
+    """How far memory settings were stepped down for a model on a GPU with an image whose starts ran out of memory."""
+
+    model: str = Field(description="Model, as sizing identifies it.")
+    accelerator: str = Field(description="GPU product.")
+    image: str = Field(description="Container image of the engine.")
+    steps: int = Field(ge=1, description="Steps taken.")
+    gpu_memory_utilization: Decimal | None = Field(
+        default=None, description="Largest share of GPU memory that is recommended since; absent when not lowered."
+    )
+    max_num_seqs: int | None = Field(
+        default=None, ge=1, description="Most sequences that are recommended since; absent when not lowered."
+    )
+    revision: str = Field(description="Revision of the pods that the last step was taken for.")
+    message: str = Field(default="", description="What their engine said.")
+    at: Timestamp = Field(description="When the last step was taken.", json_schema_extra={"format": "date-time"})
 
 
 class ObservedStatus(ApiModel):
@@ -217,6 +238,15 @@ class LLMServiceStatus(ApiModel):
     url: str | None = Field(default=None, description="Where clients inside the cluster reach the service.")
     recommendation: RecommendationStatus | None = Field(
         default=None, description="The recommendation in force and its grounds."
+    )
+    served_revision: str | None = Field(
+        default=None, description="Revision of the pods (of their template) that last had a ready replica."
+    )
+    memory_steps: list[MemoryStep] = Field(
+        default=[],
+        max_length=MEMORY_STEPS_KEPT,
+        description="Memory settings lowered after starts that ran out of GPU memory, newest first.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     observed: ObservedStatus | None = Field(default=None, description="What is measured, over the detector's window.")
     diagnosis: DiagnosisStatus | None = Field(default=None, description="What the detector says is happening.")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from plimsoll_api.names import ConditionType
 from plimsoll_api.v1alpha1 import RecommendationStatus
+from plimsoll_operator.conditions.memory import what_to_change
 from plimsoll_operator.conditions.reasons import Reason
 from plimsoll_operator.conditions.situation import Situation, Verdict
+from plimsoll_operator.gpu_memory import excerpt
 from plimsoll_operator.pods import Failure, PodView
 
 Check = Callable[[Situation], Verdict | None]
 
-_GPU_MEMORY: Final = re.compile(
-    r"CUDA out of memory|OutOfMemoryError|No available memory for the cache blocks"
-    r"|less than desired GPU memory utilization|To serve at least one request with the model's max seq len"
-)
-"""How vLLM and PyTorch word a start that needs more GPU memory than there is (vLLM 0.32)."""
+QUOTED: Final = 300
+"""Characters of a failed container's last words that a condition quotes."""
 
 _IMAGE_WAITS: Final = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName"})
 
@@ -78,9 +76,9 @@ def scaled_to_zero(situation: Situation) -> Verdict | None:
 def none_ready(situation: Situation) -> Verdict | None:
     """Nothing serves, although it should."""
     text = f"0 of {situation.wanted} replicas ready"
-    failing = _failing(situation)
+    failing = _failing(situation.current)
     if failing is not None:
-        text += f": {_failure_text(*failing)}"
+        text += f": {_failure_text(situation, *failing)}"
     return Verdict("False", Reason.NO_REPLICA_READY, text)
 
 
@@ -115,12 +113,12 @@ def unschedulable(situation: Situation) -> Verdict | None:
 
 
 def failing(situation: Situation) -> Verdict | None:
-    """An engine cannot start."""
-    found = _failing(situation)
+    """An engine of the newest configuration cannot start."""
+    found = _failing([pod for pod in situation.current if situation.revision in ("", pod.revision)])
     if found is None:
         return None
     pod, failure = found
-    return Verdict("False", _failure_reason(failure), _failure_text(pod, failure))
+    return Verdict("False", _failure_reason(failure), _failure_text(situation, pod, failure))
 
 
 def rolling_out(situation: Situation) -> Verdict | None:
@@ -192,16 +190,16 @@ def describe(recommendation: RecommendationStatus) -> str:
     )
 
 
-def _failing(situation: Situation) -> tuple[PodView, Failure] | None:
+def _failing(pods: Iterable[PodView]) -> tuple[PodView, Failure] | None:
     """The first pod that cannot start."""
-    for pod in situation.current:
+    for pod in pods:
         if pod.failure is not None:
             return pod, pod.failure
     return None
 
 
 def _failure_reason(failure: Failure) -> Reason:
-    if _GPU_MEMORY.search(failure.message):
+    if failure.shortage:
         return Reason.OUT_OF_GPU_MEMORY
     if failure.reason in _IMAGE_WAITS:
         return Reason.IMAGE_PULL
@@ -210,10 +208,8 @@ def _failure_reason(failure: Failure) -> Reason:
     return Reason.START_FAILED
 
 
-def _failure_text(pod: PodView, failure: Failure) -> str:
+def _failure_text(situation: Situation, pod: PodView, failure: Failure) -> str:
     exit_code = f", exit code {failure.exit_code}" if failure.exit_code is not None else ""
-    said = f": {' '.join(failure.message.split())}" if failure.message else ""
-    fix = ""
-    if _failure_reason(failure) is Reason.OUT_OF_GPU_MEMORY:
-        fix = "; lower engine.gpuMemoryUtilization, engine.maxModelLen or engine.maxNumSeqs, or raise the TP size"
+    said = f": {excerpt(failure.message, QUOTED)}" if failure.message else ""
+    fix = what_to_change(failure.shortage, situation) if failure.shortage else ""
     return f"{pod.name}: {failure.reason}{exit_code}{said}{fix}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from plimsoll_api.v1alpha1 import RecommendationStatus
+from plimsoll_api.v1alpha1 import MemoryStep, RecommendationStatus
 from plimsoll_kube.resources import Manifest
 from plimsoll_operator.errors import ReconcileError
+from plimsoll_operator.memory_steps import NOTHING, Outlook
 from plimsoll_operator.pods import PodView
 
 Status = Literal["True", "False", "Unknown"]
@@ -35,6 +36,10 @@ class Situation:
         deployment: the live Deployment; None when it does not exist.
         pods: pods that have not ended.
         paused: whether a person asked to leave the children as they are.
+        revision: of the pods as they should be; empty while that is not known.
+        served_revision: the last that served; None when none did.
+        memory: what is to be done about a start that ran out of GPU memory.
+        memory_steps: memory settings lowered so far.
     """
 
     generation: int
@@ -45,6 +50,10 @@ class Situation:
     deployment: Manifest | None = None
     pods: tuple[PodView, ...] = ()
     paused: bool = False
+    revision: str = ""
+    served_revision: str | None = None
+    memory: Outlook = NOTHING
+    memory_steps: tuple[MemoryStep, ...] = ()
 
     @property
     def current(self) -> tuple[PodView, ...]:

@@ -49,6 +49,12 @@ def children_of(inputs: ServiceInputs) -> list[Manifest]:
     return [_hashed(child) for child in children]
 
 
+def revision_of(children: list[Manifest]) -> str:
+    """Which template the pods of a service are made from."""
+    [template] = [child["spec"]["template"] for child in children if child["kind"] == DEPLOYMENT.kind]
+    return str(template["metadata"]["annotations"][names.REVISION_ANNOTATION])
+
+
 def _hashed(child: Manifest) -> Manifest:
     """A child with the hash of itself, by which a later reconcile sees that nothing was asked anew."""
     digest = hashlib.sha256(json.dumps(child, sort_keys=True).encode()).hexdigest()[:16]

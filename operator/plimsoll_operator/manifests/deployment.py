@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from typing import Any, Final
 
+from plimsoll_api import names
 from plimsoll_api.v1alpha1 import RolloutStrategy, parse_duration
 from plimsoll_kube.resources import DEPLOYMENT, Manifest
 from plimsoll_operator.manifests.inputs import ServiceInputs
@@ -24,6 +27,7 @@ def deployment(inputs: ServiceInputs) -> Manifest:
     template = merge_pod_template(pod_template(inputs), inputs.spec.pod_template)
     # What the selector and the scrape rely on is not for a template to change.
     template["metadata"]["labels"] = {**template["metadata"]["labels"], **inputs.labels}
+    template["metadata"]["annotations"] = _with_revision(template)
     return {
         "apiVersion": DEPLOYMENT.api_version,
         "kind": DEPLOYMENT.kind,
@@ -36,6 +40,15 @@ def deployment(inputs: ServiceInputs) -> Manifest:
             "template": template,
         },
     }
+
+
+def _with_revision(template: dict[str, Any]) -> dict[str, str]:
+    """A template's annotations with the hash of all else, so that a pod tells what it was made from."""
+    annotations = dict(template["metadata"].get("annotations") or {})
+    annotations.pop(names.REVISION_ANNOTATION, None)
+    whole = {**template, "metadata": {**template["metadata"], "annotations": annotations}}
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    return {**annotations, names.REVISION_ANNOTATION: digest}
 
 
 def _rolling(strategy: RolloutStrategy) -> dict[str, Any]:

@@ -34,6 +34,11 @@ class ServiceInputs:
     monitors: bool = True
 
     @property
+    def image(self) -> str:
+        """Image of the engine."""
+        return engine_image(self.spec, self.default_image)
+
+    @property
     def engine_name(self) -> str:
         """Name of the Deployment and of what guards it."""
         return f"{self.name}-engine"
@@ -76,3 +81,11 @@ class ServiceInputs:
             "blockOwnerDeletion": True,
         }
         return {"name": name, "namespace": self.namespace, "labels": self.labels, "ownerReferences": [owner]}
+
+
+def engine_image(spec: LLMServiceSpec, default: str) -> str:
+    """The image that a service's engine runs, which `spec.podTemplate` has the last word on."""
+    containers = (spec.pod_template.get("spec") or {}).get("containers")
+    named = [item for item in containers if isinstance(item, dict)] if isinstance(containers, list) else []
+    templated = next((item.get("image") for item in named if item.get("name") == names.ENGINE_CONTAINER), None)
+    return str(templated or spec.engine.image or default)

@@ -104,7 +104,7 @@ def engine_arguments(inputs: ServiceInputs, source: ModelSource) -> list[str]:
 def _container(inputs: ServiceInputs, source: ModelSource) -> dict[str, Any]:
     return {
         "name": names.ENGINE_CONTAINER,
-        "image": inputs.spec.engine.image or inputs.default_image,
+        "image": inputs.image,
         "command": ["vllm", "serve"],
         "args": engine_arguments(inputs, source),
         "env": _environment(inputs, source),
