@@ -8,11 +8,12 @@ from datetime import datetime
 
 from plimsoll_api.v1alpha1 import LLMServiceSpec, MemoryStep, RecommendationStatus
 from plimsoll_kube.client import KubeApi
-from plimsoll_operator import memory_steps
+from plimsoll_operator import memory_ceilings, memory_steps
 from plimsoll_operator.errors import InvalidSpecError
 from plimsoll_operator.fleet import Fleet, FleetReader
 from plimsoll_operator.manifests.inputs import engine_image
-from plimsoll_operator.memory_steps import Case, Finding, Outlook, Subject
+from plimsoll_operator.memory_ceilings import Subject
+from plimsoll_operator.memory_steps import Case, Finding, Outlook
 from plimsoll_operator.model_facts import KnownModel, known_model
 from plimsoll_operator.observe import Observed
 from plimsoll_operator.sizer import Sizer
@@ -70,13 +71,13 @@ class Configurations:
             fleet=await self._fleet.read(),
             image=engine_image(spec, self._default_image),
         )
-        steps = memory_steps.remembered(observed.status)
-        ceilings = memory_steps.ceilings(steps, grounds.model.identity, grounds.image, spec.engine)
+        steps = memory_ceilings.remembered(observed.status)
+        ceilings = memory_ceilings.ceilings(steps, grounds.model.identity, grounds.image, spec.engine)
         in_force = observed.recommendation
         if in_force is not None and still_in_force(in_force, spec, grounds.model, grounds.fleet, ceilings):
             return Configuration(in_force, grounds)
         found = Configuration(await self._sized(spec, grounds, steps), grounds)
-        explained = memory_steps.explained(found.recommendation, memory_steps.step_for(found.subject, steps))
+        explained = memory_ceilings.explained(found.recommendation, memory_ceilings.step_for(found.subject, steps))
         return Configuration(explained.model_copy(update={"applied_generation": observed.generation}), grounds)
 
     async def outlook(self, spec: LLMServiceSpec, grounds: Grounds, case: Case, now: datetime) -> Outlook:
@@ -87,7 +88,7 @@ class Configurations:
         refusals = []
         for proposal in found.proposals:
             try:
-                await self._sized(spec, grounds, memory_steps.with_step(case.remembered, proposal.step))
+                await self._sized(spec, grounds, memory_ceilings.with_step(case.remembered, proposal.step))
             except InvalidSpecError as error:
                 refusals.append(f"{proposal.change} is refused: {error.message}")
             else:
@@ -95,5 +96,5 @@ class Configurations:
         return memory_steps.refused(found, refusals)
 
     async def _sized(self, spec: LLMServiceSpec, grounds: Grounds, steps: Sequence[MemoryStep]) -> RecommendationStatus:
-        ceilings = memory_steps.ceilings(steps, grounds.model.identity, grounds.image, spec.engine)
+        ceilings = memory_ceilings.ceilings(steps, grounds.model.identity, grounds.image, spec.engine)
         return await self._sizer.size(sizing_inputs(spec, grounds.model, grounds.fleet, ceilings))

@@ -14,7 +14,7 @@ from plimsoll_kube.client import KubeApi
 from plimsoll_kube.errors import NAMESPACE_TERMINATING, Forbidden
 from plimsoll_kube.events import EventRecorder
 from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, Manifest
-from plimsoll_operator import memory_steps, replacement
+from plimsoll_operator import memory_ceilings, memory_steps, replacement
 from plimsoll_operator.actuate import Actuator
 from plimsoll_operator.conditions import Situation, evaluate, transitions
 from plimsoll_operator.configuration import Configuration, Configurations
@@ -100,9 +100,10 @@ class Reconciler:
                 return Outcome("created", requeue_after=0.0)
         self._begun.discard(key)
         observed = await observe(self._api, service, monitors=await self._monitoring.served())
-        situation, spec, error = await self._act(observed)
-        status = await self._report(observed, spec, situation)
-        look_again = None if spec is None or spec.paused else await self._replace_stalled(observed)
+        now = self._now()
+        situation, spec, error = await self._act(observed, now)
+        status = await self._report(observed, spec, situation, now)
+        look_again = None if spec is None or spec.paused else await self._replace_stalled(observed, now)
         stepped = await self._tell_step(observed, situation)
         requeue = _soonest(_requeue(error, situation), look_again, 0.0 if stepped else None)
         return Outcome(_result(error), requeue, situation.ready, situation.wanted, status, spec)
@@ -126,7 +127,9 @@ class Reconciler:
             return False
         return True
 
-    async def _act(self, observed: Observed) -> tuple[Situation, LLMServiceSpec | None, ReconcileError | None]:
+    async def _act(
+        self, observed: Observed, now: datetime
+    ) -> tuple[Situation, LLMServiceSpec | None, ReconcileError | None]:
         """Everything but the status: what is true afterwards, the spec, and what stood in the way."""
         situation = Situation(
             generation=observed.generation,
@@ -135,7 +138,7 @@ class Reconciler:
             deployment=observed.deployment,
             pods=observed.pods,
             served_revision=observed.status.get("servedRevision"),
-            memory_steps=memory_steps.remembered(observed.status),
+            memory_steps=memory_ceilings.remembered(observed.status),
         )
         spec: LLMServiceSpec | None = None
         try:
@@ -144,7 +147,7 @@ class Reconciler:
             situation = replace(situation, recommendation=current.recommendation, paused=spec.paused)
             if not spec.paused:
                 situation = await self._apply(observed, spec, current.recommendation, situation)
-                situation = await self._step_down(observed, spec, current, situation)
+                situation = await self._step_down(observed, spec, current, situation, now)
         except InvalidSpecError as error:
             return replace(situation, refused=error, recommendation=observed.recommendation), spec, error
         except BlockedError as error:
@@ -173,7 +176,12 @@ class Reconciler:
         )
 
     async def _step_down(
-        self, observed: Observed, spec: LLMServiceSpec, current: Configuration, situation: Situation
+        self,
+        observed: Observed,
+        spec: LLMServiceSpec,
+        current: Configuration,
+        situation: Situation,
+        now: datetime,
     ) -> Situation:
         """What is to be done about a start that ran out of GPU memory.
 
@@ -183,9 +191,9 @@ class Reconciler:
         served = memory_steps.has_served(revision, situation.served_revision, observed.pods)
         config = current.recommendation.config
         case = Case(current.subject, spec.engine, config, revision, served, observed.pods, steps)
-        found = await self._configurations.outlook(spec, current.grounds, case, self._now())
+        found = await self._configurations.outlook(spec, current.grounds, case, now)
         if found.finding is Finding.DUE:
-            steps = memory_steps.with_step(steps, found.proposals[0].step)
+            steps = memory_ceilings.with_step(steps, found.proposals[0].step)
         last = revision if served else situation.served_revision
         return replace(situation, memory=found, memory_steps=steps, served_revision=last)
 
@@ -199,9 +207,9 @@ class Reconciler:
         await self._recorder.post(observed.service, "Warning", "MemorySteppedDown", memory_steps.told(found))
         return True
 
-    async def _replace_stalled(self, observed: Observed) -> float | None:
+    async def _replace_stalled(self, observed: Observed, now: datetime) -> float | None:
         """Replace a wedged replica if one is due; seconds after which one may be."""
-        plan = replacement.plan(replacement.named(observed.status), observed.pods, self._now())
+        plan = replacement.plan(replacement.named(observed.status), observed.pods, now)
         if plan.pod is not None and await self._actuator.replace(observed.namespace, plan.pod):
             text = (
                 f"{plan.pod.name} is replaced: {observed.status['diagnosis'].get('message') or 'its engine is stalled'}"
@@ -225,10 +233,11 @@ class Reconciler:
             monitors=await self._monitoring.served(),
         )
 
-    async def _report(self, observed: Observed, spec: LLMServiceSpec | None, situation: Situation) -> Mapping[str, Any]:
+    async def _report(
+        self, observed: Observed, spec: LLMServiceSpec | None, situation: Situation, now: datetime
+    ) -> Mapping[str, Any]:
         """Write the status when it changed, and tell people about transitions; the status as it should be."""
-        now = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        conditions = evaluate(situation, observed.conditions, now)
+        conditions = evaluate(situation, observed.conditions, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
         status = status_of(observed.service, spec, situation, conditions)
         if not changed(observed.status, status):
             return status

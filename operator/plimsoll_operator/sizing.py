@@ -28,7 +28,7 @@ from plimsoll_api.v1alpha1.base import to_camel
 from plimsoll_operator.conditions.reasons import Reason as ConditionReason
 from plimsoll_operator.errors import BlockedError, InvalidSpecError
 from plimsoll_operator.fleet import Fleet
-from plimsoll_operator.memory_steps import NO_CEILINGS, Ceilings
+from plimsoll_operator.memory_ceilings import NO_CEILINGS, Ceilings
 from plimsoll_operator.model_facts import KnownModel
 from plimsoll_recommender.catalogue.accelerators import Accelerator, accelerator
 from plimsoll_recommender.engine_config import version_of

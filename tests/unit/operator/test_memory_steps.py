@@ -16,19 +16,15 @@ from plimsoll_api.v1alpha1 import MEMORY_STEPS_KEPT, Engine, EngineConfigStatus,
 from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, POD
 from plimsoll_operator.errors import InvalidSpecError
 from plimsoll_operator.gpu_memory import Shortage, excerpt, shortage
+from plimsoll_operator.memory_ceilings import Subject, ceilings, remembered, step_for, with_step
 from plimsoll_operator.memory_steps import (
     LEAST_FRACTION,
     LEAST_SEQUENCES,
     MOST_STEPS,
     Case,
     Finding,
-    Subject,
-    ceilings,
     has_served,
     outlook,
-    remembered,
-    step_for,
-    with_step,
 )
 from plimsoll_operator.pods import Failure, PodView, pod_view
 
