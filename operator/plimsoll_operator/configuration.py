@@ -77,7 +77,8 @@ class Configurations:
         if in_force is not None and still_in_force(in_force, spec, grounds.model, grounds.fleet, ceilings):
             return Configuration(in_force, grounds)
         found = Configuration(await self._sized(spec, grounds, steps), grounds)
-        explained = memory_ceilings.explained(found.recommendation, memory_ceilings.step_for(found.subject, steps))
+        step = memory_ceilings.step_for(found.subject, steps)
+        explained = memory_ceilings.explained(found.recommendation, step, spec.engine)
         return Configuration(explained.model_copy(update={"applied_generation": observed.generation}), grounds)
 
     async def outlook(self, spec: LLMServiceSpec, grounds: Grounds, case: Case, now: datetime) -> Outlook:

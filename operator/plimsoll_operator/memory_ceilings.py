@@ -83,19 +83,19 @@ def ceilings(steps: Sequence[MemoryStep], model: str, image: str, engine: Engine
     )
 
 
-def explained(recommendation: RecommendationStatus, step: MemoryStep | None) -> RecommendationStatus:
+def explained(recommendation: RecommendationStatus, step: MemoryStep | None, engine: Engine) -> RecommendationStatus:
     """A recommendation that says which of its fields are as low as they are on account of steps."""
     if step is None:
         return recommendation
     config, times = recommendation.config, "once" if step.steps == 1 else f"{step.steps} times"
     because = f"stepped down {times} after CUDA out of memory on {step.accelerator} with {step.image}: {step.message}"
-    lowered = set()
-    if step.gpu_memory_utilization == config.gpu_memory_utilization:
-        lowered.add("gpuMemoryUtilization")
-    if step.max_num_seqs == config.max_num_seqs:
-        lowered.add("maxNumSeqs")
+    lowered = {
+        "gpuMemoryUtilization": engine.gpu_memory_utilization is None
+        and step.gpu_memory_utilization == config.gpu_memory_utilization,
+        "maxNumSeqs": engine.max_num_seqs is None and step.max_num_seqs == config.max_num_seqs,
+    }
     reasons = [
-        Reason(field=reason.field, value=reason.value, because=because) if reason.field in lowered else reason
+        Reason(field=reason.field, value=reason.value, because=because) if lowered.get(reason.field) else reason
         for reason in recommendation.reasons
     ]
     return recommendation.model_copy(update={"reasons": reasons})

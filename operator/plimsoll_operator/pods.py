@@ -16,8 +16,8 @@ FAILED_WAITS: Final = frozenset(
 )
 """Reasons for which a kubelet waits that do not pass by waiting."""
 
-FIRST_LOOK: Final = timedelta(seconds=3)
-"""Between a kubelet's first look at a pod, when `Ready` becomes False, and an engine that could serve."""
+FIRST_LOOK: Final = timedelta(seconds=10)
+"""After which a kubelet has looked at a pod and said that it is not `Ready`: no engine imports its libraries sooner."""
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from plimsoll_api import names
 from plimsoll_cli.sandbox.sandbox import Sandbox
 

@@ -14,10 +14,11 @@ from plimsoll_api.v1alpha1 import (
     LedgerStatus,
     LLMServiceSpec,
     PredictedStatus,
+    Reason,
     RecommendationStatus,
 )
 from plimsoll_kube.events import EventRecorder
-from plimsoll_kube.resources import LLM_SERVICE, NODE, POD, Manifest
+from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, NODE, POD, Manifest
 from plimsoll_operator.manifests import ServiceInputs
 from plimsoll_operator.reconciler import Outcome, Reconciler
 from plimsoll_operator.settings import Settings
@@ -62,10 +63,19 @@ def recommendation(**config: Any) -> RecommendationStatus:
             load_line_concurrency="64",
             output_tokens_per_second="2000",
         ),
+        reasons=[Reason(field="gpuMemoryUtilization", value="0.92", because="leaves a reserve")],
         confidence="High",
         input_hash="",
         applied_generation=0,
     )
+
+
+def within_limits(inputs: SizingInputs) -> RecommendationStatus:
+    """The recommendation, with memory settings as low as its limits ask for."""
+    limits = inputs.limits
+    fraction = limits.gpu_memory_utilization or limits.utilization_ceiling.get(H100, 0.92)
+    sequences = limits.max_num_seqs or limits.sequences_ceiling.get(H100, 256)
+    return recommendation(gpu_memory_utilization=f"{fraction:g}", max_num_seqs=sequences)
 
 
 @pytest.fixture
@@ -123,7 +133,7 @@ class Harness:
     def __init__(self, kube: Any) -> None:
         self.kube = kube
         self.asked: list[SizingInputs] = []
-        self.answer: Callable[[SizingInputs], RecommendationStatus] = lambda inputs: recommendation()
+        self.answer: Callable[[SizingInputs], RecommendationStatus] = within_limits
         self.ticks = 0
         self.reconciler = self.restarted()
 
@@ -166,3 +176,24 @@ def harness(fake_kube: Any) -> Harness:
     fake_kube.put(node)
     fake_kube.put_status(NODE.manifest(None, "gpu-1", status={"capacity": {names.GPU_RESOURCE: "8"}}))
     return Harness(fake_kube)
+
+
+@pytest.fixture
+def die(harness: Harness, pod: Callable[..., Manifest]) -> Callable[..., None]:
+    """`die("a")`: a pod of the newest revision of the service chat, whose engine asked for too much memory at start."""
+    not_free = "ValueError: Free memory on device cuda:0 (68/79 GiB) is less than desired GPU memory utilization (0.92)"
+
+    def ends(name: str, said: str = not_free) -> None:
+        template = harness.kube.see(DEPLOYMENT, "ml", "chat-engine")["spec"]["template"]
+        ended = {
+            "name": names.ENGINE_CONTAINER,
+            "restartCount": 2,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 1, "message": said}},
+        }
+        revision = {names.REVISION_ANNOTATION: template["metadata"]["annotations"][names.REVISION_ANNOTATION]}
+        found = pod(name, annotations=revision, status={"containerStatuses": [ended]})
+        harness.kube.put(found)
+        harness.kube.put_status(found)
+
+    return ends

@@ -36,9 +36,9 @@ async def killed_at(harness: Any, number: int, when: str) -> bool:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("change", ["create", "edit", "scale", "drift", "refuse"])
-async def test_the_end_is_the_same(harness: Any, service: Any, change: str, when: str) -> None:
-    await prepare(harness, service, change)
+@pytest.mark.parametrize("change", ["create", "edit", "scale", "drift", "refuse", "step down"])
+async def test_the_end_is_the_same(harness: Any, service: Any, die: Any, change: str, when: str) -> None:
+    await prepare(harness, service, die, change)
     await harness.settle()
     expected = without_times(harness.kube.snapshot())
     allowed = {2, 4} if change == "scale" else {2}
@@ -47,7 +47,7 @@ async def test_the_end_is_the_same(harness: Any, service: Any, change: str, when
     while not alive:
         number += 1
         assert number < MOST_CALLS
-        await prepare(harness, service, change)
+        await prepare(harness, service, die, change)
         alive = not await killed_at(harness, number, when)
         harness.restarted()
         await harness.settle()
@@ -57,7 +57,7 @@ async def test_the_end_is_the_same(harness: Any, service: Any, change: str, when
     assert number > FEWEST_CALLS, "the walk must have killed it at every request of a reconcile"
 
 
-async def prepare(harness: Any, service: Any, change: str) -> None:
+async def prepare(harness: Any, service: Any, die: Any, change: str) -> None:
     """A cluster in which a change waits to be reconciled."""
     for key in [key for key in harness.kube.objects if key[0] != "Node"]:
         for store in (harness.kube.objects, harness.kube.owners, harness.kube.meta):
@@ -76,6 +76,8 @@ async def prepare(harness: Any, service: Any, change: str) -> None:
         harness.kube.remove(SERVICE, "ml", "chat")
     elif change == "refuse":
         harness.kube.put(service(engine={"tensorParallelSize": 16}))
+    elif change == "step down":
+        die("chat-1")
 
 
 def without_times(snapshot: dict[str, Any]) -> dict[str, Any]:
@@ -94,6 +96,8 @@ def without_times(snapshot: dict[str, Any]) -> dict[str, Any]:
             .replace("generation 2", "generation N")
             .replace("generation 3", "generation N")
         )
+    for step in service["status"].get("memorySteps", []):
+        step.pop("at")
     for value in snapshot.values():
         for owner in value["metadata"].get("ownerReferences", []):
             owner.pop("uid")

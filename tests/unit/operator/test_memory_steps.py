@@ -166,7 +166,7 @@ def test_whether_a_revision_served(served: str | None, pods: tuple[PodView, ...]
 
 @pytest.mark.parametrize(
     ("changed", "served"),
-    [("2026-01-01T00:00:01Z", False), ("2026-01-01T00:02:00Z", True), (None, False)],
+    [("2026-01-01T00:00:05Z", False), ("2026-01-01T00:02:00Z", True), (None, False)],
     ids=["at the first look", "minutes later", "not said"],
 )
 def test_a_pod_shows_that_it_once_was_ready(pod: Any, changed: str | None, served: bool) -> None:
@@ -295,42 +295,6 @@ def test_every_start_that_fails_ends_after_so_many_steps(engine: dict[str, Any],
     assert tries <= MOST_STEPS
 
 
-@pytest.fixture
-def die(harness: Any, pod: Any) -> Any:
-    """`die("a")`: a pod of the newest revision whose engine ended at start."""
-
-    def ends(name: str, said: str = NOT_FREE, revision: str | None = None) -> None:
-        template = harness.kube.see(DEPLOYMENT, "ml", "chat-engine")["spec"]["template"]
-        made_from = revision or template["metadata"]["annotations"][names.REVISION_ANNOTATION]
-        ended = {
-            "name": "engine",
-            "restartCount": 2,
-            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-            "lastState": {"terminated": {"exitCode": 1, "message": said}},
-        }
-        found = pod(name, annotations={names.REVISION_ANNOTATION: made_from}, status={"containerStatuses": [ended]})
-        harness.kube.put(found)
-        harness.kube.put_status(found)
-
-    return ends
-
-
-@pytest.fixture
-def sized(harness: Any, recommended: Any) -> Any:
-    """A recommender that goes as high as it is let: 0.95 and 256."""
-
-    def answer(inputs: Any) -> Any:
-        limits, product = inputs.limits, "NVIDIA-H100-80GB-HBM3"
-        fraction = limits.gpu_memory_utilization or limits.utilization_ceiling.get(product, 0.95)
-        sequences = limits.max_num_seqs or limits.sequences_ceiling.get(product, 256)
-        reasons = [{"field": "gpuMemoryUtilization", "value": f"{fraction:g}", "because": "a reserve"}]
-        made = recommended(gpu_memory_utilization=f"{fraction:g}", max_num_seqs=sequences)
-        return type(made).model_validate({**made.model_dump(by_alias=True), "reasons": reasons})
-
-    harness.answer = answer
-    return harness
-
-
 def arguments(harness: Any) -> set[str]:
     template = harness.kube.see(DEPLOYMENT, "ml", "chat-engine")["spec"]["template"]
     return set(template["spec"]["containers"][0]["args"])
@@ -341,91 +305,111 @@ def status(harness: Any) -> dict[str, Any]:
     return found
 
 
-async def test_the_operator_steps_down_once_and_says_so(sized: Any, service: Any, die: Any) -> None:
-    sized.kube.put(service())
-    await sized.settle()
-    assert "memorySteps" not in status(sized)
+async def test_the_operator_steps_down_once_and_says_so(harness: Any, service: Any, die: Any) -> None:
+    harness.kube.put(service())
+    await harness.settle()
+    assert "memorySteps" not in status(harness)
     die("a")
-    outcome = await sized.reconciler.reconcile(("ml", "chat"))
+    outcome = await harness.reconciler.reconcile(("ml", "chat"))
     assert outcome.requeue_after == 0.0
-    assert sized.condition("Progressing")[1] == "OutOfGpuMemory"
-    assert "stepping down gpuMemoryUtilization from 0.95 to 0.91, step 1 of 8" in sized.condition("Progressing")[2]
-    assert "--gpu-memory-utilization=0.95" in arguments(sized)  # nothing moves before the step is remembered
-    sized.restarted()
-    await sized.settle()
-    assert "--gpu-memory-utilization=0.91" in arguments(sized)
-    [remembered_step] = status(sized)["memorySteps"]
-    assert (remembered_step["steps"], remembered_step["gpuMemoryUtilization"]) == (1, "0.91")
-    [reason] = status(sized)["recommendation"]["reasons"]
+    assert harness.condition("Progressing")[1] == "OutOfGpuMemory"
+    assert "stepping down gpuMemoryUtilization from 0.92 to 0.88, step 1 of 8" in harness.condition("Progressing")[2]
+    assert "--gpu-memory-utilization=0.92" in arguments(harness)  # nothing moves before the step is remembered
+    harness.restarted()
+    await harness.settle()
+    assert "--gpu-memory-utilization=0.88" in arguments(harness)
+    [remembered_step] = status(harness)["memorySteps"]
+    assert (remembered_step["steps"], remembered_step["gpuMemoryUtilization"]) == (1, "0.88")
+    [reason] = status(harness)["recommendation"]["reasons"]
     assert reason["because"].startswith("stepped down once after CUDA out of memory on NVIDIA-H100-80GB-HBM3 with")
-    assert sized.condition("Progressing")[1] != "OutOfGpuMemory"  # what still fails is of the older revision
-    told = [flat for key, flat in sized.kube.objects.items() if key[0] == "Event"]
+    assert harness.condition("Progressing")[1] != "OutOfGpuMemory"  # what still fails is of the older revision
+    told = [flat for key, flat in harness.kube.objects.items() if key[0] == "Event"]
     assert sum("MemorySteppedDown" in flat.values() for flat in told) == 1
-    written = len(sized.kube.writes)
+    written = len(harness.kube.writes)
     for _ in range(3):
-        await sized.restarted().reconcile(("ml", "chat"))
-    assert len(sized.kube.writes) == written
+        await harness.restarted().reconcile(("ml", "chat"))
+    assert len(harness.kube.writes) == written
 
 
-async def test_a_next_failure_takes_a_next_step(sized: Any, service: Any, die: Any) -> None:
-    sized.kube.put(service())
-    await sized.settle()
+async def test_a_next_failure_takes_a_next_step(harness: Any, service: Any, die: Any) -> None:
+    harness.kube.put(service())
+    await harness.settle()
     for name in "ab":
         die(name)
-        await sized.settle()
-    assert "--gpu-memory-utilization=0.87" in arguments(sized)
-    assert [entry["steps"] for entry in status(sized)["memorySteps"]] == [2]
+        await harness.settle()
+    assert "--gpu-memory-utilization=0.84" in arguments(harness)
+    assert [entry["steps"] for entry in status(harness)["memorySteps"]] == [2]
 
 
-async def test_a_change_there_and_back_finds_the_steps(sized: Any, service: Any, die: Any) -> None:
-    sized.kube.put(service())
-    await sized.settle()
+async def test_a_change_there_and_back_finds_the_steps(harness: Any, service: Any, die: Any) -> None:
+    harness.kube.put(service())
+    await harness.settle()
     die("a")
-    await sized.settle()
-    sized.kube.put(service(engine={"image": "vllm/vllm-openai:v0.33.0"}))
-    await sized.settle()
-    assert "--gpu-memory-utilization=0.95" in arguments(sized)
-    sized.kube.put(service(engine={"image": None}))
-    await sized.settle()
-    assert "--gpu-memory-utilization=0.91" in arguments(sized)
+    await harness.settle()
+    harness.kube.put(service(engine={"image": "vllm/vllm-openai:v0.33.0"}))
+    await harness.settle()
+    assert "--gpu-memory-utilization=0.92" in arguments(harness)
+    harness.kube.put(service(engine={"image": None}))
+    await harness.settle()
+    assert "--gpu-memory-utilization=0.88" in arguments(harness)
 
 
-async def test_a_configuration_that_served_is_not_stepped_down(sized: Any, service: Any, pod: Any, die: Any) -> None:
-    sized.kube.put(service())
-    await sized.settle()
-    template = sized.kube.see(DEPLOYMENT, "ml", "chat-engine")["spec"]["template"]["metadata"]
+async def test_a_configuration_that_served_is_not_stepped_down(harness: Any, service: Any, pod: Any, die: Any) -> None:
+    harness.kube.put(service())
+    await harness.settle()
+    template = harness.kube.see(DEPLOYMENT, "ml", "chat-engine")["spec"]["template"]["metadata"]
     well = pod("a", ready=True, annotations=template["annotations"])
-    sized.kube.put(well)
-    sized.kube.put_status(well)
-    await sized.settle()
-    assert status(sized)["servedRevision"] == template["annotations"][names.REVISION_ANNOTATION]
-    sized.kube.remove(POD, "ml", "a")
+    harness.kube.put(well)
+    harness.kube.put_status(well)
+    await harness.settle()
+    assert status(harness)["servedRevision"] == template["annotations"][names.REVISION_ANNOTATION]
+    harness.kube.remove(POD, "ml", "a")
     die("b")
-    sized.restarted()
-    await sized.settle()
-    assert "--gpu-memory-utilization=0.95" in arguments(sized)
-    assert "memorySteps" not in status(sized)
-    assert "it has served with these settings" in sized.condition("Progressing")[2]
+    harness.restarted()
+    await harness.settle()
+    assert "--gpu-memory-utilization=0.92" in arguments(harness)
+    assert "memorySteps" not in status(harness)
+    assert "it has served with these settings" in harness.condition("Progressing")[2]
 
 
-async def test_what_cannot_be_sized_is_not_stepped_down_to(sized: Any, service: Any, die: Any) -> None:
-    sized.kube.put(service(engine={"maxNumSeqs": 64}))
-    await sized.settle()
-    answer = sized.answer
+async def test_a_step_that_the_spec_undoes_is_not_taken_again(harness: Any, service: Any, die: Any) -> None:
+    fixed = [{"name": "engine", "args": ["model", "--gpu-memory-utilization=0.99"]}]
+    harness.kube.put(service(podTemplate={"spec": {"containers": fixed}}))
+    await harness.settle()
+    die("a")
+    await harness.settle()
+    assert [entry["steps"] for entry in status(harness)["memorySteps"]] == [1]
+    assert "step 1 of 8 was taken for it and the spec keeps its settings" in harness.condition("Progressing")[2]
+
+
+async def test_what_is_pinned_later_is_not_said_to_be_stepped_down(harness: Any, service: Any, die: Any) -> None:
+    harness.kube.put(service())
+    await harness.settle()
+    die("a")
+    await harness.settle()
+    harness.kube.put(service(engine={"gpuMemoryUtilization": "0.88"}))
+    await harness.settle()
+    assert [reason["because"] for reason in status(harness)["recommendation"]["reasons"]] == ["leaves a reserve"]
+
+
+async def test_what_cannot_be_sized_is_not_stepped_down_to(harness: Any, service: Any, die: Any) -> None:
+    harness.kube.put(service(engine={"maxNumSeqs": 64}))
+    await harness.settle()
+    answer = harness.answer
 
     def refuse(inputs: Any) -> Any:
         if inputs.limits.utilization_ceiling:
             raise InvalidSpecError("Infeasible", "15 GiB of weights do not fit")
         return answer(inputs)
 
-    sized.answer = refuse
+    harness.answer = refuse
     die("a")
-    await sized.settle()
-    assert "memorySteps" not in status(sized)
-    assert sized.condition("Accepted")[0] == "True"
-    assert sized.condition("Progressing")[2].endswith(
-        "; nothing is stepped down any more (engine.maxNumSeqs is pinned to 64; gpuMemoryUtilization from 0.95 to "
-        "0.91, step 1 of 8 is refused: 15 GiB of weights do not fit): lower engine.gpuMemoryUtilization (0.95) or "
+    await harness.settle()
+    assert "memorySteps" not in status(harness)
+    assert harness.condition("Accepted")[0] == "True"
+    assert harness.condition("Progressing")[2].endswith(
+        "; nothing is stepped down any more (engine.maxNumSeqs is pinned to 64; gpuMemoryUtilization from 0.92 to "
+        "0.88, step 1 of 8 is refused: 15 GiB of weights do not fit): lower engine.gpuMemoryUtilization (0.92) or "
         "engine.maxNumSeqs (64), or raise engine.tensorParallelSize (1)"
     )
 
@@ -434,34 +418,34 @@ async def test_what_cannot_be_sized_is_not_stepped_down_to(sized: Any, service: 
     ("engine", "said", "words"),
     [
         (
-            {"gpuMemoryUtilization": "0.95", "maxNumSeqs": 64},
+            {"gpuMemoryUtilization": "0.92", "maxNumSeqs": 64},
             NOT_FREE,
-            "nothing is stepped down any more (engine.gpuMemoryUtilization is pinned to 0.95; "
+            "nothing is stepped down any more (engine.gpuMemoryUtilization is pinned to 0.92; "
             "engine.maxNumSeqs is pinned to 64)",
         ),
-        ({}, TOO_LITTLE, "less memory would not mend it: raise engine.gpuMemoryUtilization (0.95)"),
+        ({}, TOO_LITTLE, "less memory would not mend it: raise engine.gpuMemoryUtilization (0.92)"),
     ],
     ids=["pinned", "too little"],
 )
 async def test_the_condition_says_what_to_change(
-    sized: Any, service: Any, die: Any, engine: dict[str, Any], said: str, words: str
+    harness: Any, service: Any, die: Any, engine: dict[str, Any], said: str, words: str
 ) -> None:
-    sized.kube.put(service(engine=engine))
-    await sized.settle()
-    before = arguments(sized)
+    harness.kube.put(service(engine=engine))
+    await harness.settle()
+    before = arguments(harness)
     die("a", said)
-    await sized.settle()
-    reason, message = sized.condition("Progressing")[1:]
+    await harness.settle()
+    reason, message = harness.condition("Progressing")[1:]
     assert reason == "OutOfGpuMemory"
     assert words in message
     assert "\n" not in message
-    assert arguments(sized) == before
+    assert arguments(harness) == before
 
 
-async def test_a_paused_service_is_not_stepped_down(sized: Any, service: Any, die: Any) -> None:
-    sized.kube.put(service())
-    await sized.settle()
-    sized.kube.put(service(paused=True))
+async def test_a_paused_service_is_not_stepped_down(harness: Any, service: Any, die: Any) -> None:
+    harness.kube.put(service())
+    await harness.settle()
+    harness.kube.put(service(paused=True))
     die("a")
-    await sized.settle()
-    assert "memorySteps" not in status(sized)
+    await harness.settle()
+    assert "memorySteps" not in status(harness)
