@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from plimsoll_api import names
 from plimsoll_api.names import ConditionType
 from plimsoll_api.v1alpha1 import RecommendationStatus
 from plimsoll_operator.conditions.memory import what_to_change
@@ -17,6 +18,9 @@ Check = Callable[[Situation], Verdict | None]
 
 QUOTED: Final = 300
 """Characters of a failed container's last words that a condition quotes."""
+
+_CAUSE_ABOVE: Final = "See root cause above"
+"""How vLLM's API server ends when its engine did not start: the cause came before its own traceback (vLLM 0.32)."""
 
 _IMAGE_WAITS: Final = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName"})
 
@@ -211,5 +215,9 @@ def _failure_reason(failure: Failure) -> Reason:
 def _failure_text(situation: Situation, pod: PodView, failure: Failure) -> str:
     exit_code = f", exit code {failure.exit_code}" if failure.exit_code is not None else ""
     said = f": {excerpt(failure.message, QUOTED)}" if failure.message else ""
-    fix = what_to_change(failure.shortage, situation) if failure.shortage else ""
+    fix = ""
+    if failure.shortage:
+        fix = what_to_change(failure.shortage, situation)
+    elif _CAUSE_ABOVE in failure.message:
+        fix = f"; kubectl logs {pod.name} -c {names.ENGINE_CONTAINER} --previous shows it"
     return f"{pod.name}: {failure.reason}{exit_code}{said}{fix}"

@@ -152,6 +152,23 @@ def test_an_engine_that_cannot_start(running: Situation, pod: Any, state: dict[s
     assert verdict(A, situation).message.startswith("0 of 2 replicas ready: a: ")
 
 
+def test_where_the_cause_is_when_the_last_words_do_not_say_it(running: Situation, pod: Any) -> None:
+    said = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+    ended = {"name": "engine", "state": {"terminated": {"exitCode": 1, "message": said}}}
+    found = verdict(P, replace(running, pods=live_pods([pod("a", status={"containerStatuses": [ended]})])))
+    assert found.reason == "StartFailed"
+    assert found.message.endswith("; kubectl logs a -c engine --previous shows it")
+
+
+def test_a_replica_of_an_older_revision_that_cannot_start_is_being_replaced(running: Situation, pod: Any) -> None:
+    ended = {"name": "engine", "state": {"terminated": {"exitCode": 1, "message": "no"}}}
+    old = pod("a", status={"containerStatuses": [ended]}, annotations={"plimsoll.dev/revision": "r1"})
+    rolling = replace(running, pods=live_pods([old, pod("b")]), revision="r2")
+    assert verdict(P, rolling).reason == "Starting"
+    assert verdict(A, rolling).message.startswith("0 of 2 replicas ready: a: ")
+    assert verdict(P, replace(rolling, revision="r1")).reason == "StartFailed"
+
+
 def test_every_reason_is_tested() -> None:
     """The list that the tests above work through is the whole list."""
     with open(__file__, encoding="utf-8") as source:
