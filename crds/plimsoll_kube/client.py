@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from plimsoll_kube.errors import NotFound
-from plimsoll_kube.resources import Manifest, Resource, resource_of
+from plimsoll_kube.resources import POD, Manifest, Resource, resource_of
 from plimsoll_kube.transport import RequestObserver, Transport
 from plimsoll_kube.watching import BOOKMARK, WatchEvent, watch_events
 
@@ -59,6 +59,18 @@ class KubeApi(Protocol):
             label_selector: as kubectl writes it.
             field_selector: as kubectl writes it, such as `spec.nodeName=a`.
             resource_version: "0" allows an answer from the server's cache, which is cheap and may be a little old.
+        """
+        ...
+
+    async def log(self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int) -> str:
+        """The end of a container's log.
+
+        Args:
+            namespace: of the pod.
+            pod: its name.
+            container: of the pod.
+            previous: of the run before the present one.
+            tail_lines: how many lines.
         """
         ...
 
@@ -243,6 +255,13 @@ class KubeClient:
             item.setdefault("apiVersion", resource.api_version)
             item.setdefault("kind", resource.kind)
         return ObjectList(items, metadata.get("resourceVersion", ""))
+
+    async def log(self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int) -> str:
+        """See `KubeApi.log`."""
+        query = _query(container=container, previous="true" if previous else "", tailLines=str(tail_lines))
+        path = POD.path(namespace, pod, "log")
+        answer = await self._transport.call("get", "GET", path, query, None, "application/json")
+        return answer.decode(errors="replace")
 
     async def apply(
         self, manifest: Manifest, *, field_manager: str, force: bool = True, subresource: str = ""

@@ -17,6 +17,7 @@ from plimsoll_operator.conditions.reasons import Reason
 from plimsoll_operator.errors import InvalidSpecError
 from plimsoll_operator.manifests.children import CHILD_RESOURCES
 from plimsoll_operator.pods import PodView, live_pods
+from plimsoll_operator.start_log import with_causes
 
 ChildKey = tuple[str, str]
 """Kind and name."""
@@ -96,7 +97,8 @@ async def observe(api: KubeApi, service: Manifest, *, monitors: bool) -> Observe
 
     *found, pods = await asyncio.gather(*(listed(resource) for resource in kinds), listed(POD))
     children = controlled((item for items in found for item in items), metadata.get("uid", ""))
-    return Observed(service, children, live_pods(pods))
+    views = await with_causes(api, metadata["namespace"], live_pods(pods))
+    return Observed(service, children, views)
 
 
 def controlled(items: Iterable[Manifest], uid: str) -> dict[ChildKey, Manifest]:

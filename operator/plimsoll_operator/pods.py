@@ -31,12 +31,14 @@ class Failure:
         message: the kubelet's message or the end of the container's log, whole.
         exit_code: of the last run; None when it never ran.
         restarts: how often it was started again.
+        replaced: whether it is of an earlier run than the present one, as its log then is.
     """
 
     reason: str
     message: str
     exit_code: int | None
     restarts: int
+    replaced: bool = False
 
     @property
     def shortage(self) -> Shortage | None:
@@ -117,5 +119,6 @@ def _failure(status: dict[str, Any]) -> Failure | None:
                 message=text,
                 exit_code=ended.get("exitCode"),
                 restarts=restarts,
+                replaced=bool(ended) and not state.get("terminated"),
             )
     return None

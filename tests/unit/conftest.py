@@ -72,6 +72,8 @@ class FakeKube:
         self.unserved: set[Resource] = set()
         self.replicas: dict[str, list[int]] = {}
         """Every number of replicas that each Deployment ever asked for."""
+        self.logs: dict[tuple[str, str, bool], str] = {}
+        """Of engines, by namespace, pod and whether of the previous run."""
         self._version = itertools.count(1)
 
     # What tests do to the cluster, past the counters.
@@ -109,6 +111,14 @@ class FakeKube:
         return shown
 
     # KubeApi
+
+    async def log(self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int) -> str:
+        self._begin("log", "Pod", pod)
+        text = self.logs.get((namespace, pod, previous))
+        self._end("log", "Pod", pod)
+        if text is None:
+            raise NotFound(404, "NotFound", f"pods {pod} has no such log")
+        return "".join(text.splitlines(keepends=True)[-tail_lines:])
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
         self._begin("get", resource.kind, name)

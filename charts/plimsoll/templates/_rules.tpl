@@ -44,6 +44,10 @@
     - watch # a pod that becomes ready, fails or cannot be scheduled starts a reconcile
     - delete # replace a replica whose engine is stalled
 - apiGroups: [""]
+  resources: [pods/log]
+  verbs:
+    - get # why an engine did not start; never of one that served
+- apiGroups: [""]
   resources: [configmaps]
   verbs:
     - get # model.configMap: the config.json of a model that is not in the catalogue

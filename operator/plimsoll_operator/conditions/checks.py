@@ -8,6 +8,7 @@ from typing import Final
 from plimsoll_api import names
 from plimsoll_api.names import ConditionType
 from plimsoll_api.v1alpha1 import RecommendationStatus
+from plimsoll_operator import start_log
 from plimsoll_operator.conditions.memory import what_to_change
 from plimsoll_operator.conditions.reasons import Reason
 from plimsoll_operator.conditions.situation import Situation, Verdict
@@ -18,9 +19,6 @@ Check = Callable[[Situation], Verdict | None]
 
 QUOTED: Final = 300
 """Characters of a failed container's last words that a condition quotes."""
-
-_CAUSE_ABOVE: Final = "See root cause above"
-"""How vLLM's API server ends when its engine did not start: the cause came before its own traceback (vLLM 0.32)."""
 
 _IMAGE_WAITS: Final = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName"})
 
@@ -218,6 +216,6 @@ def _failure_text(situation: Situation, pod: PodView, failure: Failure) -> str:
     fix = ""
     if failure.shortage:
         fix = what_to_change(failure.shortage, situation)
-    elif _CAUSE_ABOVE in failure.message:
+    elif start_log.is_above(failure.message):
         fix = f"; kubectl logs {pod.name} -c {names.ENGINE_CONTAINER} --previous shows it"
     return f"{pod.name}: {failure.reason}{exit_code}{said}{fix}"

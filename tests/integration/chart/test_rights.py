@@ -160,7 +160,8 @@ def settled(kubectl: Kubectl) -> bool:
 
 async def what_is_rare(sandbox: Sandbox) -> None:
     """The product's own code under its own accounts, where the occasion would take minutes: an event that was told by
-    a process that has ended, a replica that is stalled, and a service that changed while its replicas were decided."""
+    a process that has ended, a start whose cause is in its log, a replica that is stalled, and a service that changed
+    while its replicas were decided."""
     for component in COMPONENTS:
         account = sandbox.plane.kubeconfig_for(NAMESPACE, f"{RELEASE}-{component}")
         async with await KubeClient.connect(account, user_agent="test") as api:
@@ -170,6 +171,8 @@ async def what_is_rare(sandbox: Sandbox) -> None:
                 assert await EventRecorder(api, component).post(chat, "Normal", "Tested", "twice")
             if component == "operator":
                 pods = live_pods((await api.list(POD, "default", label_selector=f"{names.SERVICE_LABEL}=chat")).items)
+                log = await api.log("default", pods[0].name, names.ENGINE_CONTAINER, previous=False, tail_lines=1)
+                assert log
                 assert await Actuator(api).replace("default", pods[0])
             if component == "detector":
                 fleet = FleetApi(api, Rules(60.0, 15.0))
