@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 TOLERANCE: Final = 1e-9
 """Relative difference below which costs, and loads, are the same."""
@@ -79,8 +79,7 @@ def cheapest_cover(columns: Sequence[Column], bounds: Bounds, branches: int = MO
     return tuple(copies.get(place, 0) for place in range(len(columns)))
 
 
-@dataclass(frozen=True)
-class _Branch:
+class _Branch(NamedTuple):
     """Replicas beside the leader.
 
     Args:
@@ -104,6 +103,7 @@ class _Search:
     def __init__(self, columns: Sequence[Column], bounds: Bounds, branches: int) -> None:
         self._columns, self._bounds, self._branches = columns, bounds, branches
         self._least = TOLERANCE * bounds.demand
+        self._unlimited = math.isinf(bounds.most) and all(map(math.isinf, bounds.gpus_of_kind))
         self._fleet: dict[int, int] | None = None
         self._cost, self._gpus = bounds.budget, 0
 
@@ -137,11 +137,11 @@ class _Search:
             if not self._branches:
                 raise TooManyBranchesError
             self._branches -= 1
-            column = self._columns[place]
-            fleet = {**branch.fleet, place: branch.fleet.get(place, 0) + 1}
+            column, fleet = self._columns[place], branch.fleet.copy()
+            fleet[place] = fleet.get(place, 0) + 1
             if self._allowed(fleet):
-                kinds, left = branch.kinds | {column.kind}, branch.left - column.carries
-                yield _Branch(fleet, kinds, branch.cost + column.cost, left, beside[number:])
+                kinds = branch.kinds if column.kind in branch.kinds else branch.kinds | {column.kind}
+                yield _Branch(fleet, kinds, branch.cost + column.cost, branch.left - column.carries, beside[number:])
 
     def _affordable(self, branch: _Branch, rate: float) -> list[int]:
         """Places of which one copy more is allowed a branch and does not make it dearer than the best fleet."""
@@ -179,11 +179,13 @@ class _Search:
 
     def _allowed(self, fleet: dict[int, int]) -> bool:
         """Whether copies and GPUs keep to the bounds; kinds are counted by branch."""
+        if any(count > self._columns[place].most for place, count in fleet.items()):
+            return False
+        if self._unlimited:
+            return True
         bounds, gpus = self._bounds, dict[int, int]()
         for place, count in fleet.items():
             column = self._columns[place]
-            if count > column.most:
-                return False
             gpus[column.kind] = gpus.get(column.kind, 0) + count * column.gpus
         return sum(fleet.values()) <= bounds.most and all(
             number <= bounds.gpus_of_kind[kind] for kind, number in gpus.items()
