@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from plimsoll_cli.sizing.parameters import COUNTED, DURATION, PER_NODE, PRICED
+from plimsoll_cli.sizing.parameters import COUNTED, DURATION, PER_NODE, PRICED, SEQUENCES, SHARED
 from plimsoll_recommender.engine_config import (
     DEFAULT_ENGINE_VERSION,
     DTYPES,
@@ -170,6 +170,8 @@ def limit_options(command: Command) -> Command:
         _option("--budget-per-hour", "--budget", type=float, help="Most that the fleet may cost per hour."),
         _option("--gpus-per-node", type=PER_NODE, multiple=True, help="8 for all, or H100=8.  [default: 8]"),
         _option("--max-gpus", type=COUNTED, multiple=True, help="Most GPUs of a kind, such as H100=16."),
+        _option("--utilization-ceiling", type=SHARED, multiple=True, help="Most memory fraction chosen: H100=0.87."),
+        _option("--sequences-ceiling", type=SEQUENCES, multiple=True, help="Most max_num_seqs chosen: H100=64."),
         _option("--headroom", type=float, default=0.2, show_default=True, help="Share of the load line kept free."),
         _option("--engine-version", help=f"Release that will run.  [default: {DEFAULT_ENGINE_VERSION}]"),
     )(command)

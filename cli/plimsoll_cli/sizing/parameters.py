@@ -82,4 +82,6 @@ class PerNodeType(PairType):
 DURATION: Final = DurationType()
 PRICED: Final = PairType("a price per GPU-hour", "H100=2.50")
 COUNTED: Final = PairType("a number of GPUs", "H100=16", required=True, whole=True)
+SHARED: Final = PairType("a share of the GPU's memory", "H100=0.87", required=True)
+SEQUENCES: Final = PairType("a number of sequences", "H100=64", required=True, whole=True)
 PER_NODE: Final = PerNodeType("a number of GPUs", "8 or H100=8", required=True, whole=True)

@@ -131,10 +131,17 @@ def limits_of(given: Given, devices: Iterable[Accelerator]) -> Limits:
     return Limits(
         **plain,
         gpus_per_node=nodes,
-        max_gpus={accelerator(name).product: count for name, count in given["max_gpus"]},
+        max_gpus=_by_product(given["max_gpus"]),
+        utilization_ceiling=_by_product(given["utilization_ceiling"]),
+        sequences_ceiling=_by_product(given["sequences_ceiling"]),
         hourly_cost={accelerator(name).product: price for name, price in given["gpus"] if price is not None},
         variants=tuple(variant_of(name, given["hub_token_env"]) for name in given["variants"]),
     )
+
+
+def _by_product(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Numbers by the product that each name means."""
+    return {accelerator(name).product: number for name, number in pairs}
 
 
 def variant_of(name: str, token_env: str | None) -> Variant:
@@ -152,7 +159,9 @@ def variant_of(name: str, token_env: str | None) -> Variant:
         raise CommandError(f"--variant: {error}; or a load-time quantisation: {known}", WRONG_INPUT) from error
 
 
-_BY_PRODUCT: Final = frozenset({"gpus_per_node", "max_gpus", "hourly_cost", "variants"})
+_BY_PRODUCT: Final = frozenset(
+    {"gpus_per_node", "max_gpus", "hourly_cost", "utilization_ceiling", "sequences_ceiling", "variants"}
+)
 """Fields of `Limits` whose options are read one by one."""
 
 

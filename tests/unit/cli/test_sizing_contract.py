@@ -31,7 +31,7 @@ from plimsoll_recommender.observation.corrections import Corrections
 from plimsoll_recommender.observation.observe import observe
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
-BY_PRODUCT = ("gpus_per_node", "max_gpus", "hourly_cost")
+BY_PRODUCT = ("gpus_per_node", "max_gpus", "hourly_cost", "utilization_ceiling", "sequences_ceiling")
 PAGE = Path(__file__).parents[3] / "docs" / "flows" / "sizing-report.md"
 
 
@@ -129,6 +129,14 @@ def test_limits_reach_the_search(plimsoll: Callable[..., Any]) -> None:
     assert (found["config"]["tensor_parallel_size"], found["config"]["max_num_seqs"]) == (2, 64)
     assert found["asked"]["limits"]["max_gpus"] == {"NVIDIA-H100-80GB-HBM3": 4}
     assert found["asked"]["limits"]["gpus_per_node"] == {"NVIDIA-H100-80GB-HBM3": 4}
+
+
+def test_ceilings_reach_the_search(plimsoll: Callable[..., Any]) -> None:
+    arguments = ("recommend", "-m", MODEL, "-g", "H100", "--rps", "4", "-o", "json")
+    ceilings = ("--utilization-ceiling", "H100=0.83", "--sequences-ceiling", "H100=16")
+    free, held = (json.loads(plimsoll(*arguments, *more).out)["config"] for more in ((), ceilings))
+    assert free["gpu_memory_utilization"] > held["gpu_memory_utilization"] == 0.83
+    assert free["max_num_seqs"] > held["max_num_seqs"] == 16
 
 
 def test_every_field_of_an_answer_is_documented(plimsoll: Callable[..., Any]) -> None:

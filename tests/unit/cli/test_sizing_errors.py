@@ -51,6 +51,8 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     ((*RECOMMEND, "--gpus-per-node", "0"), "--gpus-per-node"),
     ((*RECOMMEND, "--max-gpus", "8"), "--max-gpus"),
     ((*RECOMMEND, "--max-gpus", "H9000=8"), "--gpu"),
+    ((*RECOMMEND, "--utilization-ceiling", "H100=1.2"), "--utilization-ceiling"),
+    ((*RECOMMEND, "--sequences-ceiling", "H100=few"), "--sequences-ceiling"),
     ((*RECOMMEND, "--max-num-seqs", "0"), "--max-num-seqs"),
     ((*RECOMMEND, "--max-num-seqs", "512", "--max-num-batched-tokens", "256"), "--max-num-batched-tokens"),
     ((*RECOMMEND, "--gpu-memory-utilization", "1.5"), "--gpu-memory-utilization"),
