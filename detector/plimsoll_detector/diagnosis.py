@@ -92,6 +92,8 @@ class DiagnosisState:
         candidate: what the rules said last.
         candidate_since: since when they say so.
         last: the diagnosis as it was last told, for a candidate that is not in force yet.
+        serving: replicas that serve.
+        serving_since: since when as many do.
     """
 
     kind: DiagnosisKind | None = None
@@ -99,6 +101,8 @@ class DiagnosisState:
     candidate: DiagnosisKind | None = None
     candidate_since: float = 0.0
     last: Diagnosis | None = None
+    serving: int = 0
+    serving_since: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,13 @@ class Context:
         observation: what is measured.
         demand: what it asks for, in replicas at their load line; None without a load line.
         current: replicas asked for.
+        together: seconds that as many replicas have served.
     """
 
     observation: Observation
     demand: Demand | None
     current: int
+    together: float = math.inf
 
     @property
     def utilization(self) -> float | None:
@@ -130,6 +136,10 @@ def diagnose(context: Context, state: DiagnosisState, now: float) -> tuple[Diagn
         state: what was remembered.
         now: seconds since the epoch.
     """
+    serving = context.observation.serving
+    if serving != state.serving:
+        state = replace(state, serving=serving, serving_since=now)
+    context = replace(context, together=now - state.serving_since)
     found = next(verdict for rule in RULES if (verdict := rule(context)) is not None)
     same = found.kind is state.candidate
     candidate_since = state.candidate_since if same else now
@@ -138,7 +148,10 @@ def diagnose(context: Context, state: DiagnosisState, now: float) -> tuple[Diagn
     if found.kind is state.kind or settled:
         since = state.since if found.kind is state.kind else now
         told = replace(found, since=since)
-        return told, DiagnosisState(found.kind, since, found.kind, candidate_since, told)
+        settled_state = replace(
+            state, kind=found.kind, since=since, candidate=found.kind, candidate_since=candidate_since, last=told
+        )
+        return told, settled_state
     # Not in force yet: what was, goes on. Measured signals are the new ones.
     assert state.last is not None
     held = state.last
@@ -182,7 +195,7 @@ def _degraded(context: Context) -> Diagnosis | None:
     targets = {name: latency.target for name, latency in context.observation.latencies.items() if latency.target}
     # Half of the objective: a replica well within it harms nobody, however fast its peers are.
     floors = {"itl": targets.get("tpot", 0.0) / 2, "ttft": targets.get("ttft", 0.0) / 2}
-    odd = outliers(context.observation.pods, floors)
+    odd = outliers(context.observation.pods, floors, context.together)
     if not odd or len(odd) * 2 > max(context.observation.measured, 2):
         return None  # when most are "odd", it is the few others that differ
     pods = tuple(outlier.pod for outlier in odd)

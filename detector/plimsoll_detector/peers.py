@@ -7,6 +7,7 @@ the *others*, so that it does not hide itself in a small fleet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -72,16 +73,22 @@ def _error_share(pod: PodReading) -> float | None:
     return pod.errors / pod.finished if pod.errors is not None and pod.finished else None
 
 
-def outliers(pods: Collection[PodReading], floors: Mapping[str, float]) -> list[Outlier]:
+def outliers(pods: Collection[PodReading], floors: Mapping[str, float], together: float = math.inf) -> list[Outlier]:
     """The replicas out of line with their peers, at most one entry for each.
 
     Args:
         pods: the serving replicas.
         floors: by signal (`itl`, `ttft`), the seconds below which a replica is well whatever its peers do.
+        together: seconds that they have served side by side. A first token that took longer was asked for before some
+            of them came: what queued up then is not the fault of the replica that works it off.
     """
+
+    def comparable_ttft(pod: PodReading) -> float | None:
+        return pod.ttft if pod.ttft is not None and pod.ttft <= together else None
+
     comparisons = {
         "itl": _Comparison(lambda pod: pod.itl, floors.get("itl", 0.0), 0.0),
-        "ttft": _Comparison(lambda pod: pod.ttft, floors.get("ttft", 0.0), 0.0),
+        "ttft": _Comparison(comparable_ttft, floors.get("ttft", 0.0), 0.0),
         "errors": _Comparison(_error_share, MIN_ERROR_SHARE, MIN_ERROR_SHARE / OUTLIER_Z),
     }
     busy = [pod for pod in pods if max(pod.started or 0.0, pod.finished or 0.0) >= MIN_RATE]

@@ -104,6 +104,7 @@ def _run_in_sandbox(
             highest_load_line=example.highest_load_line,
             measured_with=example.measured_with,
             phases=example.phases,
+            scale_in_within=example.scale_in_within,
         )
         result = asyncio.run(_watched_course(console, sandbox.kubeconfig, course, example.name))
         console.print("[bold]4[/]  stopping the sandbox")
@@ -193,6 +194,7 @@ def _judge(
             failures=found,
             gpus_per_replica=gpus_per_replica,
             phases=example.phases,
+            scale_in_within=example.scale_in_within,
         ),
         encoding="utf-8",
     )

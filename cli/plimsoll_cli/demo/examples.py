@@ -31,6 +31,7 @@ class Example:
         highest_load_line: requests/s of one replica that this machine can keep up with.
         measured_with: requests in flight with which one replica's rate is measured; None trusts the recommendation.
         phases: of the traffic.
+        scale_in_within: seconds after the traffic until it must have scaled in.
     """
 
     source: str
@@ -42,6 +43,7 @@ class Example:
     highest_load_line: float
     measured_with: int | None
     phases: tuple[Phase, ...]
+    scale_in_within: float = 60.0
 
     @staticmethod
     def gpus(service: Mapping[str, Any]) -> int:
@@ -100,4 +102,6 @@ def _tiny_chat() -> Example:
         highest_load_line=12.0,
         measured_with=TINY_SEQUENCES,
         phases=REAL_ENGINE_PHASES,
+        # Two cores work off what queued up while the second replica started, and only then is there a surplus.
+        scale_in_within=150.0,
     )

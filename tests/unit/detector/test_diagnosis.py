@@ -93,6 +93,17 @@ def test_one_odd_look_is_no_diagnosis(policy: Policy, observation: Make, clock: 
     assert service.tick(observation(5.0, 4)).diagnosis.kind is DiagnosisKind.OVERLOAD
 
 
+def test_a_backlog_from_before_its_peers_came_is_no_fault(policy: Policy, observation: Make, clock: Any) -> None:
+    """The replica that was there first works it off, with first tokens later than its peers have served; a time to
+    first token that all the replicas have seen is compared."""
+    service = clock(policy, 2)
+    service.follow = False
+    service.ticks(observation(1.0, 1), 60)
+    backlog = with_pod(observation(1.0, 2), 0, ttft=100.0)
+    assert service.ticks(backlog, 75).diagnosis.kind is not DiagnosisKind.DEGRADED
+    assert service.ticks(backlog, 120).diagnosis.kind is DiagnosisKind.DEGRADED
+
+
 def test_since_is_when_it_began(policy: Policy, observation: Make, clock: Any, now: float) -> None:
     """And stays while the kind does."""
     service = clock(policy, 4)
