@@ -194,7 +194,6 @@ def _judge(
             failures=found,
             gpus_per_replica=gpus_per_replica,
             phases=example.phases,
-            scale_in_within=example.scale_in_within,
         ),
         encoding="utf-8",
     )
