@@ -62,7 +62,9 @@ class KubeApi(Protocol):
         """
         ...
 
-    async def log(self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int) -> str:
+    async def log(
+        self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int, limit_bytes: int
+    ) -> str:
         """The end of a container's log.
 
         Args:
@@ -70,7 +72,8 @@ class KubeApi(Protocol):
             pod: its name.
             container: of the pod.
             previous: of the run before the present one.
-            tail_lines: how many lines.
+            tail_lines: how many lines from the end.
+            limit_bytes: most bytes of these, the first.
         """
         ...
 
@@ -256,9 +259,16 @@ class KubeClient:
             item.setdefault("kind", resource.kind)
         return ObjectList(items, metadata.get("resourceVersion", ""))
 
-    async def log(self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int) -> str:
+    async def log(
+        self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int, limit_bytes: int
+    ) -> str:
         """See `KubeApi.log`."""
-        query = _query(container=container, previous="true" if previous else "", tailLines=str(tail_lines))
+        query = _query(
+            container=container,
+            previous="true" if previous else "",
+            tailLines=str(tail_lines),
+            limitBytes=str(limit_bytes),
+        )
         path = POD.path(namespace, pod, "log")
         answer = await self._transport.call("get", "GET", path, query, None, "application/json")
         return answer.decode(errors="replace")

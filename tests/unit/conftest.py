@@ -112,13 +112,15 @@ class FakeKube:
 
     # KubeApi
 
-    async def log(self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int) -> str:
+    async def log(
+        self, namespace: str, pod: str, container: str, *, previous: bool, tail_lines: int, limit_bytes: int
+    ) -> str:
         self._begin("log", "Pod", pod)
         text = self.logs.get((namespace, pod, previous))
         self._end("log", "Pod", pod)
         if text is None:
             raise NotFound(404, "NotFound", f"pods {pod} has no such log")
-        return "".join(text.splitlines(keepends=True)[-tail_lines:])
+        return "".join(text.splitlines(keepends=True)[-tail_lines:])[:limit_bytes]
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
         self._begin("get", resource.kind, name)

@@ -171,7 +171,9 @@ async def what_is_rare(sandbox: Sandbox) -> None:
                 assert await EventRecorder(api, component).post(chat, "Normal", "Tested", "twice")
             if component == "operator":
                 pods = live_pods((await api.list(POD, "default", label_selector=f"{names.SERVICE_LABEL}=chat")).items)
-                log = await api.log("default", pods[0].name, names.ENGINE_CONTAINER, previous=False, tail_lines=1)
+                log = await api.log(
+                    "default", pods[0].name, names.ENGINE_CONTAINER, previous=False, tail_lines=1, limit_bytes=1000
+                )
                 assert log
                 assert await Actuator(api).replace("default", pods[0])
             if component == "detector":

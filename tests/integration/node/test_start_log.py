@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("node_agent")]
 
 CAUSE = "ValueError: Free memory on device cuda:0 is less than desired GPU memory utilization"
 SCRIPT = f"""
+[ -e /state/failed ] && exec sleep 600
+touch /state/failed
 echo '(EngineCore pid=7) ERROR 11-26 02:30:51 [core.py:1510] {CAUSE}'
 for i in $(seq 100); do echo "  File /a/b.py, line $i, in some_function_of_the_server"; done
 echo 'RuntimeError: Engine core initialization failed. See root cause above.'
@@ -24,16 +26,21 @@ exit 1
 """
 
 
-def failed(pod: dict[str, Any]) -> bool:
-    """Whether its container ran and ended."""
+def started_again(pod: dict[str, Any]) -> bool:
+    """Whether its container failed and runs once more."""
     [status] = pod["status"].get("containerStatuses") or [{}]
-    return bool((status.get("lastState") or {}).get("terminated"))
+    return "running" in (status.get("state") or {}) and "terminated" in (status.get("lastState") or {})
 
 
 def test_the_cause_is_read_from_the_log_of_the_run_that_failed(space: Any) -> None:
-    engine = {"name": names.ENGINE_CONTAINER, "command": ["/bin/sh", "-c", SCRIPT]}
-    space.run("p", engine | {"terminationMessagePolicy": "FallbackToLogsOnError"})
-    space.until("p", failed)
+    engine: dict[str, Any] = {"name": names.ENGINE_CONTAINER, "command": ["/bin/sh", "-c", SCRIPT]}
+    engine |= {
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "readinessProbe": {"exec": {"command": ["false"]}},
+        "volumeMounts": [{"name": "state", "mountPath": "/state"}],
+    }
+    space.run("p", engine, volumes=[{"name": "state", "emptyDir": {}}])
+    space.until("p", started_again)
 
     async def looked() -> tuple[PodView, PodView]:
         async with await KubeClient.connect(space.agent.plane.admin_kubeconfig, user_agent="test") as api:

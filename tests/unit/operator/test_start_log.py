@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from plimsoll_api import names
 from plimsoll_kube.resources import LLM_SERVICE
+from plimsoll_operator import start_log
 from plimsoll_operator.start_log import cause_in, is_above
 
 LAST_WORDS = (
@@ -62,6 +64,29 @@ def test_a_log_without_a_cause_has_none() -> None:
 def test_no_text_is_too_strange(text: str) -> None:
     assert cause_in(text.replace("ERROR", "")) == ""
     assert cause_in(f"{text}\n{log_of()}".replace("ERROR", "", text.count("ERROR"))) in (CAUSE, "")
+
+
+@pytest.mark.parametrize(
+    "line", ["ERROR [" * 40_000, "ERROR " * 40_000, "ERROR [a:1] " + "a." * 100_000, "(" * 200_000]
+)
+def test_a_hostile_line_is_looked_at_in_part(line: str) -> None:
+    """Unbounded patterns would hold the process up for a minute with the first."""
+    assert cause_in(f"{line}\n{log_of()}") == CAUSE
+
+
+async def test_a_node_that_does_not_answer_holds_nothing_up(
+    harness: Any, service: Any, die: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any, **__: Any) -> str:
+        return str(await asyncio.Event().wait())
+
+    harness.kube.put(service())
+    await harness.settle()
+    die("a", LAST_WORDS)
+    monkeypatch.setattr(start_log, "READ_SECONDS", 0.01)
+    monkeypatch.setattr(harness.kube, "log", never)
+    await harness.settle()
+    assert harness.condition("Progressing")[1] == "StartFailed"
 
 
 async def test_a_cause_in_the_log_steps_down(harness: Any, service: Any, die: Any) -> None:
