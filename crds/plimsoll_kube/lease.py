@@ -109,9 +109,20 @@ class Leadership:
         self.leading = False
         try:
             async with asyncio.timeout(self._terms.retry_period * 2):
-                await self._api.replace(self._record("", duration=1))
+                await self._give_up()
         except (ApiError, TimeoutError) as error:
             logger.warning("the Lease could not be released and runs out by itself: %s", error)
+
+    async def _give_up(self) -> None:
+        """Write that nobody holds the Lease, for as long as we do."""
+        while self._holder() == self._terms.identity:
+            try:
+                await self._api.replace(self._record("", duration=1))
+            except Conflict:
+                # A renewal was cancelled when it was already written, so the version that we know is not the last one.
+                self._lease = await self._api.get(LEASE, self._terms.namespace, self._terms.name)
+            else:
+                return
 
     def _overdue(self) -> bool:
         return self.age > self._terms.renew_deadline

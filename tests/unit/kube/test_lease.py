@@ -37,6 +37,38 @@ def test_the_first_leads_and_the_second_waits_for_its_release(fake_kube: Any, in
     in_virtual_time(scenario())
 
 
+def test_a_renewal_that_was_cut_off_when_it_was_written_is_released_too(fake_kube: Any, in_virtual_time: Any) -> None:
+    """The process is told to stop while the answer to a renewal is on its way."""
+
+    async def scenario() -> None:
+        leader = claim(fake_kube, "a")
+        await leader.acquire()
+
+        def cut_off(_: int, verb: str, *rest: str) -> None:
+            if verb == "update":
+                fake_kube.after = lambda *_: None
+                raise asyncio.CancelledError
+
+        fake_kube.after = cut_off
+        with pytest.raises(asyncio.CancelledError):
+            await leader.hold()
+        await leader.release()
+        assert holder(fake_kube) == ""
+
+    in_virtual_time(scenario())
+
+
+def test_what_somebody_else_took_meanwhile_is_not_released(fake_kube: Any, in_virtual_time: Any) -> None:
+    async def scenario() -> None:
+        leader = claim(fake_kube, "a")
+        await leader.acquire()
+        fake_kube.put(LEASE.manifest("system", "plimsoll", spec={"holderIdentity": "b"}))
+        await leader.release()
+        assert holder(fake_kube) == "b"
+
+    in_virtual_time(scenario())
+
+
 def test_a_dead_leaders_lease_runs_out(fake_kube: Any, in_virtual_time: Any) -> None:
     async def scenario() -> None:
         await claim(fake_kube, "a").acquire()
