@@ -16,6 +16,9 @@ per call."""
 RESYNC_FACTOR: Final = 3.0
 """The resync happens every one to two intervals; after three it is overdue."""
 
+RESYNC_GRACE_S: Final = 60.0
+"""On top of them: a list that is given up after 30 s, and the pause before the next, are no reason for a restart."""
+
 LOOP_LAG_S: Final = 20.0
 """Nothing in this process may hold the event loop that long."""
 
@@ -73,7 +76,7 @@ class Liveness:
                 found.append(f"nothing has watched {name} for {now - since:.0f} s (limit {WATCHER_GRACE_S:g} s)")
         if vitals.oldest_key > OLDEST_KEY_S:
             found.append(f"a key has waited {vitals.oldest_key:.0f} s for a worker (limit {OLDEST_KEY_S:g} s)")
-        limit = RESYNC_FACTOR * self._resync_interval
+        limit = RESYNC_FACTOR * self._resync_interval + RESYNC_GRACE_S
         if vitals.resync_age > limit:
             found.append(f"the last resync was {vitals.resync_age:.0f} s ago (limit {limit:g} s)")
         return found
