@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from plimsoll_api import names
 pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("control_plane")]
 
 MANIFESTS = Path(__file__).resolve().parents[3] / "cli" / "plimsoll_cli" / "manifests"
+KNOWN_SECONDS = 30.0
+"""The authoriser follows the roles within milliseconds; a busy machine may take its time."""
 
 # verb, group, resource (with subresource), namespace; the first part of the name of an account.
 MAY = [
@@ -58,9 +61,12 @@ MAY_NOT = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def roles(kubectl: Any) -> None:
-    """The roles of the manifests, on the server."""
+def roles(kubectl: Any, session_api: Any) -> None:
+    """The roles of the manifests, on the server, once its authoriser knows them: until then nobody may do anything."""
     kubectl("apply", "--server-side", "-f", str(MANIFESTS))
+    ends = time.monotonic() + KNOWN_SECONDS
+    while not all(allowed(session_api, *act) for act in MAY) and time.monotonic() < ends:
+        time.sleep(0.1)  # what is still denied then, its own test tells
 
 
 def allowed(api: Any, account: str, verb: str, group: str, resource: str, namespace: str) -> bool:

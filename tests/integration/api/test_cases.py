@@ -113,7 +113,6 @@ def expected(path: str, rule: dict[str, str]) -> re.Pattern[str]:
     return re.compile(rf"{field or '<nil>'}: .*{message}", re.DOTALL)
 
 
-@pytest.mark.timeout(60)
 def test_every_rule_has_a_case_that_breaks_it(session_api: Any, service: Any) -> None:
     seen = [f"{field}: {message}" for case in REFUSED for field, message in (send(session_api, service, case).causes)]
     unbroken = [(path, rule["message"]) for path, rule in RULES if not any(map(expected(path, rule).search, seen))]
@@ -160,14 +159,9 @@ def unchecked_definition() -> dict[str, Any]:
     return definition  # type: ignore[no-any-return]
 
 
-def test_without_the_rules_the_refusals_would_fail(
-    session_api: Any, service: Any, kubectl: Any, tmp_path: Path
-) -> None:
+def test_without_the_rules_the_refusals_would_fail(session_api: Any, service: Any, kubectl: Any) -> None:
     """The control: where the rules are taken out of the schema, the check above fails."""
-    path = tmp_path / "unchecked.yaml"
-    path.write_text(yaml.safe_dump(unchecked_definition()), encoding="utf-8")
-    kubectl("apply", "--server-side", "-f", str(path))
-    kubectl("wait", "--for=condition=Established", "crd/llmservices.unchecked.plimsoll.dev", "--timeout=30s")
+    kubectl.install_definitions(yaml.safe_dump(unchecked_definition()))  # for a moment after Established: 429
     unchecked = session_api.of_group("unchecked.plimsoll.dev/v1alpha1")
 
     def unchecked_service(fields: dict[str, Any], name: str = "chat") -> dict[str, Any]:

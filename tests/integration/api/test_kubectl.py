@@ -53,7 +53,7 @@ def test_kubectl_scale_sets_the_replicas(chat: Any) -> None:
 
 
 def test_kubectl_wait_waits_for_a_condition(chat: Any) -> None:
-    assert "condition met" in chat("wait", "--for=condition=Available", "llm/chat", "--timeout=10s")
+    assert "condition met" in chat("wait", "--for=condition=Available", "llm/chat", "--timeout=45s")
 
 
 @pytest.mark.parametrize(

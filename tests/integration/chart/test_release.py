@@ -22,7 +22,8 @@ SERVICE = {
 }
 PREVIOUS_VALUES = Path(__file__).with_name("values-0.2.0.yaml")
 
-pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("bare-cluster")]
+# A test runs helm up to seven times.
+pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("bare-cluster"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def cluster(bare_cluster: Cluster) -> Iterator[Cluster]:
     yield bare_cluster
     kubectl = bare_cluster.plane.kubectl
     bare_cluster.helm.attempt("uninstall", "plimsoll", f"--namespace={NAMESPACE}")
-    kubectl("delete", CRD, "--ignore-not-found")
-    kubectl("wait", CRD, "--for=delete", "--timeout=30s")
+    kubectl("delete", CRD, "--ignore-not-found", timeout=120)
+    kubectl("wait", CRD, "--for=delete", "--timeout=90s", timeout=120)
 
 
 def make_service(cluster: Cluster) -> str:
@@ -107,7 +108,7 @@ def test_without_the_keep_policy_services_would_go(cluster: Cluster) -> None:
     make_service(cluster)
     cluster.uninstall()
     kubectl = cluster.plane.kubectl
-    kubectl("wait", CRD, "--for=delete", "--timeout=30s")
+    kubectl("wait", CRD, "--for=delete", "--timeout=90s", timeout=120)
     assert kubectl.attempt("get", "llm", "chat", "-n", "default").returncode != 0
 
 

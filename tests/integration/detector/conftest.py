@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
@@ -35,7 +35,8 @@ OPERATOR_SEED: Final = names.FieldManager.OPERATOR_SEED
 SCRAPE_SECONDS = 1
 WINDOW = "6s"
 INTERVAL = "500ms"
-PATIENCE_SECONDS = 45.0
+PATIENCE_SECONDS = 90.0
+"""What takes ten seconds on an idle machine, on one that is nine times too slow."""
 
 
 def eventually(check: Callable[[], Any], what: str, explain: Callable[[], str] = lambda: "") -> Any:
@@ -158,13 +159,13 @@ class PrometheusServer:
     """A real Prometheus with file discovery."""
 
     folder: Path
-    port: int
+    address: str
     process: Process | None = None
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}"
 
     def targets(self, targets: list[dict[str, Any]]) -> None:
         """What to scrape."""
@@ -189,7 +190,7 @@ class PrometheusServer:
             str(binaries.resolve("prometheus")),
             f"--config.file={self.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={self.folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{self.port}",
+            f"--web.listen-address={self.address}",
         )
         self.process = processes.start(Component("prometheus", arguments, self.folder / "prometheus.log"))
         processes.wait_ready(self.process, self._ready, 60.0)
@@ -215,8 +216,8 @@ class DetectorProcess:
     log: Path
 
     def entries(self) -> list[dict[str, Any]]:
-        """What it has logged."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """What it has logged; the last line may still be being written."""
+        return [json.loads(line) for line in self.log.read_text().split("\n")[:-1] if line.startswith("{")]
 
     def port(self, what: str) -> int | None:
         """The port it said it listens on."""
@@ -224,16 +225,18 @@ class DetectorProcess:
         return found[-1] if found else None
 
     def metric(self, name: str) -> float:
-        """One of its own metrics; 0 before it answers."""
-        port = self.port("metrics")
-        if port is None:
-            return 0.0
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as answer:
-                found = re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.M)
-        except OSError:
-            return 0.0
+        """One of its own metrics, 0 when there is none; an answer that is late is waited for, it is not a 0."""
+        page = eventually(self._metrics, "the detector's metrics", self.end_of_log)
+        found = re.search(rf"^{re.escape(name)} (\S+)$", page, re.M)
         return float(found.group(1)) if found else 0.0
+
+    def _metrics(self) -> str:
+        """All of its own metrics; empty when it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port('metrics')}/metrics", timeout=10) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
 
     @property
     def ticks(self) -> float:
@@ -277,11 +280,14 @@ class Service:
     name: str = "chat"
     pods: list[str] = field(default_factory=list)
 
-    def create(self, replicas: int, **scaling: Any) -> Service:
-        """Create the object as a person and the operator would, and ready pods for it."""
+    def create(self, replicas: int, says: Mapping[str, Any] | None = None, **scaling: Any) -> Service:
+        """Create the object as a person and the operator would, and ready pods for it.
+
+        `says` is what the engines say from their first scrape on, which may come before this returns.
+        """
         self.pods = [f"{self.name}-{index}" for index in range(replicas)]
         for pod in self.pods:
-            self.exposition.engines[self.namespace, self.name, pod] = Engine()
+            self.exposition.engines[self.namespace, self.name, pod] = Engine(**(says or {}))
         self.prometheus.targets(self.exposition.targets())
         self.cluster.run(self._create(replicas, scaling))
         return self
@@ -354,6 +360,17 @@ class Service:
         )
         return found
 
+    def wait_decision(self, reason: str, detector: DetectorProcess) -> Manifest:
+        """Wait for a decision, and return the object that has it: all that one status says is of one tick."""
+
+        def decided() -> Manifest | None:
+            found = self.get()
+            return found if found.get("status", {}).get("decision", {}).get("reason") == reason else None
+
+        explain = lambda: f"{self.get().get('status')}\n{detector.end_of_log()}"  # noqa: E731
+        found: Manifest = eventually(decided, f"{self.name}: decision {reason}", explain)
+        return found
+
     def scale_as(self, manager: str, replicas: int) -> None:
         """Write /scale as somebody else."""
         self.cluster.run(
@@ -415,11 +432,12 @@ def exposition() -> Iterator[Exposition]:
 
 
 @pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[PrometheusServer]:
-    """A real Prometheus, started."""
+def prometheus(identities: ControlPlane, tmp_path: Path) -> Iterator[PrometheusServer]:
+    """A real Prometheus, started; on the control plane's address, which nobody else takes a port of."""
     folder = tmp_path / "prometheus"
     folder.mkdir()
-    server = PrometheusServer(folder, free_port("127.0.0.1", 19090))
+    address = identities.layout.block.control_address
+    server = PrometheusServer(folder, f"{address}:{free_port(address, 19090)}")
     server.targets([])
     server.start()
     yield server
@@ -477,11 +495,11 @@ def detector(
             f"--window={WINDOW}",
             "--health-port=0",
             "--metrics-port=0",
-            "--lease-duration=3s",
             *more,
         )
         environment = {"PLIMSOLL_BIND_ADDRESS": "127.0.0.1"}
-        running = DetectorProcess(processes.start(Component("detector", arguments, log, environment)), log)
+        component = Component("detector", arguments, log, environment, stop_seconds=PATIENCE_SECONDS)
+        running = DetectorProcess(processes.start(component), log)
         started.append(running)
         eventually(lambda: running.port("metrics"), "the detector listens", running.end_of_log)
         return running

@@ -17,12 +17,16 @@ Start = Callable[..., Any]
 New = Callable[[str], Any]
 DETECTOR_USER = "system:serviceaccount:plimsoll-system:plimsoll-detector"
 WRITES = frozenset({"create", "update", "patch", "delete"})
+SPELLS = 10
+"""Of 12 s each, within the time that the test is given."""
+LEASE = "--lease-duration=10s"
+"""Short beside the default, so that the standby need not wait long; its leader may stand still for two thirds of it."""
 
 
 def writes(audit_log: Path, since: int, service: str) -> list[str]:
     """The detector's writes about one service (its Events, too) in the audit log, from a line on."""
     found = []
-    for line in audit_log.read_text().splitlines()[since:]:
+    for line in entries(audit_log)[since:]:
         entry = json.loads(line)
         reference = entry.get("objectRef", {})
         about = str(reference.get("name", "")).startswith(service)
@@ -31,19 +35,35 @@ def writes(audit_log: Path, since: int, service: str) -> list[str]:
     return found
 
 
-def lines(audit_log: Path) -> int:
-    """How long the audit log is."""
-    return len(audit_log.read_text().splitlines())
+def entries(audit_log: Path) -> list[str]:
+    """The lines of the audit log; the last may still be being written."""
+    return audit_log.read_text().split("\n")[:-1]
 
 
-@pytest.mark.timeout(240)
+def writes_while_measured(service: Any, running: Any, audit_log: Path) -> list[str]:
+    """The detector's writes about one service in a spell of ticks in all of which there was data of it.
+
+    On a busy machine a scrape or a query is late now and then: the detector is blind then, and writes that it is.
+    """
+    for _ in range(SPELLS):
+        measured = service.wait_condition("MetricsAvailable", "True", "Fresh", running)
+        running.wait_ticks(4)
+        before = len(entries(audit_log))
+        running.wait_ticks(20)
+        found = writes(audit_log, before, service.name)
+        if service.condition("MetricsAvailable") == measured:  # with the time of its last transition
+            return found
+    pytest.fail(f"{service.name}: blind now and then in {SPELLS} spells of 24 ticks\n{running.end_of_log()}")
+
+
+@pytest.mark.timeout(480)
 def test_services_side_by_side(new_service: New, detector: Start, identities: Any, kubectl: Any) -> None:
     """Five services under one detector: overloaded, idle, contended, set by a person, and only recommended."""
     overloaded, contended, set_by_hand = (new_service(name).create(1) for name in ("busy", "contended", "by-hand"))
     recommended = new_service("recommended").create(1, mode="Recommend")
-    idle = new_service("idle").create(1)
+    # Idle from the first scrape on: a request that was seen once is in the mean lengths for five windows.
+    idle = new_service("idle").create(1, says={"rate": 0.0, "running": 0.0})
     set_by_hand.engines_say(rate=1.4, running=14.0)
-    idle.engines_say(rate=0.0, running=0.0)
     for service in (overloaded, contended, recommended):
         service.engines_say(rate=4.0, running=40.0, waiting=2.0)
     running = detector()
@@ -55,16 +75,15 @@ def test_services_side_by_side(new_service: New, detector: Start, identities: An
     condition = contended.wait_condition("ScalingActive", "False", "Contended", running)
     assert "kube-controller-manager" in condition["message"]
     recommended.wait_condition("ScalingActive", "False", "RecommendMode", running)
-    running.wait_ticks(4)
-    before = lines(identities.audit_log)
-    running.wait_ticks(20)
 
-    assert writes(identities.audit_log, before, "idle") == []
+    assert writes_while_measured(idle, running, identities.audit_log) == []
     assert writes(identities.audit_log, 0, "busy") != []  # control: the log does show what is written
-    assert_scaled(overloaded.get(), kubectl)
+    # Waited for, because the last tick may have been a blind one.
+    assert_scaled(overloaded.wait_decision("WaitingForReplicas", running), kubectl)
     assert contended.replicas == 1
-    assert set_by_hand.condition("ScalingActive")["status"] == "True"
-    assert (recommended.replicas, recommended.get()["status"]["decision"]["bounded"]) == (1, 3)
+    set_by_hand.wait_condition("ScalingActive", "True", "Active", running)
+    found = recommended.wait_decision("ScaleOut", running)
+    assert (found["spec"]["replicas"], found["status"]["decision"]["bounded"]) == (1, 3)
 
 
 def assert_scaled(found: dict[str, Any], kubectl: Any) -> None:
@@ -85,7 +104,7 @@ def assert_scaled(found: dict[str, Any], kubectl: Any) -> None:
     assert [event["message"].split(":")[0] for event in told] == ["1 to 3 replicas"]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_of_two_detectors_one_acts_and_the_other_takes_over(service: Any, detector: Start, identities: Any) -> None:
     """Killed right after it scaled, the leader is followed by the standby, which finds nothing to repair.
 
@@ -93,9 +112,9 @@ def test_of_two_detectors_one_acts_and_the_other_takes_over(service: Any, detect
     """
     service.create(1)
     service.engines_say(rate=4.0, running=40.0, waiting=2.0)
-    first = detector()
+    first = detector(LEASE)
     first.wait_ticks(1)
-    second = detector()
+    second = detector(LEASE)
     service.wait_replicas(3, first)
     assert (first.metric("plimsoll_detector_leader"), second.metric("plimsoll_detector_leader")) == (1.0, 0.0)
     assert second.ticks == 0

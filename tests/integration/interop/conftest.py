@@ -28,11 +28,11 @@ from plimsoll_cli.sandbox.sandbox import Sandbox
 ROOT: Final = Path(__file__).resolve().parents[3]
 NAMESPACE: Final = "ml"
 """Where the page's examples live: its query for KEDA names it."""
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 90.0
 LOOK_SECONDS: Final = 0.5
 """Pause between two looks: a kubectl takes a tenth of a second of a core that the rest needs."""
-REQUEST_TOKENS: Final = 8000
-"""More than any replica here generates for one request within a test."""
+REQUEST_TOKENS: Final = 30_000
+"""More than any replica here generates for one request within a test: 210 s of a batch of one, at 7 ms a step."""
 GENTLE: Final = {"GOMAXPROCS": "1"}
 """Four programs start beside a control plane, on two cores."""
 
@@ -176,7 +176,9 @@ class Neighbours:
             },
         ]
         self.cluster.kubectl.apply(yaml.safe_dump_all(objects))
-        self.cluster.kubectl("wait", "--for=condition=Available", "--timeout=30s", f"apiservice/v1beta1.{group}")
+        self.cluster.kubectl(
+            "wait", "--for=condition=Available", "--timeout=90s", f"apiservice/v1beta1.{group}", timeout=120
+        )
 
 
 @pytest.fixture(scope="session")
@@ -223,7 +225,7 @@ def crowd(cluster: Sandbox) -> Callable[..., AbstractContextManager[None]]:
         message = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
         with ExitStack() as connections:
             for _ in range(clients):
-                connections.enter_context(socket.create_connection(address, timeout=10)).sendall(message)
+                connections.enter_context(socket.create_connection(address, timeout=30)).sendall(message)
             yield
 
     return keep

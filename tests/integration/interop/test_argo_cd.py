@@ -71,7 +71,12 @@ def services(cluster: Sandbox, eventually: Any) -> dict[str, dict[str, Any]]:
     def reached() -> bool:
         items = cluster.kubectl.json("get", "llm", "-n", NAMESPACE)["items"]
         found.update({item["metadata"]["name"]: item for item in items})
-        return all(reason(found[name], kind) == wanted for name, (kind, wanted) in REACHED.items())
+        # The first number of replicas makes a generation of its own, which the first status is not about.
+        return all(
+            found[name].get("status", {}).get("observedGeneration") == found[name]["metadata"]["generation"]
+            and reason(found[name], kind) == wanted
+            for name, (kind, wanted) in REACHED.items()
+        )
 
     eventually(reached, f"the operator's verdicts {REACHED}")
     return found

@@ -80,17 +80,20 @@ def test_replicas_follow_the_queue_out_and_in(
         conditions = cluster.kubectl.json("get", "hpa", NAME, "-n", "ml").get("status", {}).get("conditions", [])
         return ("ScalingActive", "True") in {(one["type"], one["status"]) for one in conditions}
 
-    def replicas() -> int:
-        return int(cluster.kubectl("get", "llm", NAME, "-n", "ml", "-o", "jsonpath={.status.readyReplicas}") or 0)
+    def settled(replicas: int) -> bool:
+        """So many are wanted, exist and serve. A service begins with more, of which the first to serve is one too."""
+        found = cluster.kubectl.json("get", "llm", NAME, "-n", "ml")
+        status = found.get("status", {})
+        return found["spec"].get("replicas") == status.get("replicas") == status.get("readyReplicas") == replicas
 
     eventually(active, "the HPA reads its metric")
-    eventually(lambda: replicas() == 1, "one replica is enough without a queue")
+    eventually(lambda: settled(1), "one replica is enough without a queue")
     with crowd(NAME, CLIENTS):
-        eventually(lambda: replicas() == 3, "three replicas serve")
+        eventually(lambda: settled(3), "three replicas serve")
         metric = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/ml/pods/*/vllm:num_requests_waiting"
         values = [item["value"] for item in json.loads(cluster.kubectl("get", "--raw", metric))["items"]]
         assert str(CLIENTS - 1) in values
-    eventually(lambda: replicas() == 1, "one replica is left")
+    eventually(lambda: settled(1), "one replica is left")
     wrote = [one for one in requests(f"/llmservices/{NAME}/scale") if one["verb"] in ("update", "patch")]
     assert {one["user"]["username"] for one in wrote} == {HPA_CONTROLLER}
     conditions = cluster.kubectl.json("get", "llm", NAME, "-n", "ml")["status"]["conditions"]

@@ -62,7 +62,7 @@ def metrics(cluster: Sandbox, neighbours: Any, guide: Any) -> str:
 
 def samples(url: str) -> Samples:
     """What it exposes, by metric."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         text = answer.read().decode()
     found: Samples = {}
     for name, labels, value in SAMPLE.findall(text):
@@ -73,9 +73,9 @@ def samples(url: str) -> Samples:
 def test_all_five_metrics_of_a_service_that_serves(cluster: Sandbox, metrics: str, eventually: Any) -> None:
     """Values and labels are those of the object."""
     cluster.kubectl("apply", "-f", "-", stdin=SERVICE)
-    cluster.kubectl("wait", "-n", "ml", "llm/seen", "--for=condition=Available", "--timeout=60s", timeout=90)
+    cluster.kubectl("wait", "-n", "ml", "llm/seen", "--for=condition=Available", "--timeout=90s", timeout=120)
     cluster.kubectl(
-        "wait", "-n", "ml", "llm/seen", "--for=jsonpath={.status.diagnosis.kind}", "--timeout=60s", timeout=90
+        "wait", "-n", "ml", "llm/seen", "--for=jsonpath={.status.diagnosis.kind}", "--timeout=90s", timeout=120
     )
 
     def agree() -> bool:

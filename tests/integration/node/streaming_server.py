@@ -1,12 +1,18 @@
-"""A small serving process for the front's tests: /health, and /stream?seconds=S&name=N as server-sent events."""
+"""A small serving process for the front's tests: /health, /whoami, and /stream as server-sent events.
+
+A stream goes on for as long as its client does, or until there is the file that `/stream?until=FILE` names.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 
 from aiohttp import web
+
+PAUSE_SECONDS = 0.05
 
 
 async def health(request: web.Request) -> web.Response:
@@ -20,14 +26,18 @@ async def whoami(request: web.Request) -> web.Response:
     )
 
 
+def goes_on(request: web.Request) -> bool:
+    return not os.path.exists(request.query.get("until", ""))
+
+
 async def stream(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     try:
-        for index in range(int(request.query["events"])):
+        for index in itertools.takewhile(lambda _: goes_on(request), itertools.count()):
             payload = json.dumps({"pod": os.environ["HOSTNAME"], "index": index})
             await response.write(f"data: {payload}\n\n".encode())
-            await asyncio.sleep(float(request.query.get("pause", "0.05")))
+            await asyncio.sleep(PAUSE_SECONDS)
         await response.write(b"data: [DONE]\n\n")
     except (ConnectionError, asyncio.CancelledError):
         print("client went away", flush=True)
@@ -42,7 +52,7 @@ def main() -> None:
     app.router.add_get("/stream", stream)
     web.run_app(
         app, host=os.environ["PLIMSOLL_BIND_ADDRESS"], port=8000, handler_cancellation=True, print=None,
-        shutdown_timeout=20,
+        shutdown_timeout=100,
     )  # fmt: skip
 
 

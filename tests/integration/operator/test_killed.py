@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("operator")]
+# Some eighty processes one after the other; the first test starts the control plane, too.
+pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("operator"), pytest.mark.timeout(300)]
 
 MOST_REQUESTS = {"creation": 45, "change": 25}
 CHILDREN = {

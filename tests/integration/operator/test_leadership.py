@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("operator")]
+pytestmark = [pytest.mark.api_server, pytest.mark.xdist_group("operator"), pytest.mark.timeout(300)]
 
 LEASE = ("get", "lease", "plimsoll-operator", "-n", "plimsoll-system", "-o", "jsonpath={.spec.holderIdentity}")
+FOLLOWED_SECONDS = 60.0
+"""A Lease of 10 s and a try every 1.3 s; a busy machine gets five times that."""
+TRIES = 2
 
 
 def test_one_of_two_acts_and_the_other_follows_a_kill(eventually: Any, start: Any, services: Any) -> None:
@@ -21,12 +24,14 @@ def test_one_of_two_acts_and_the_other_follows_a_kill(eventually: Any, start: An
             eventually(services.settled)
             eventually(services.at_rest)
             eventually(lambda: second.fetch("health", "/readyz") == "ok")
+            tried = second.gets()
+            eventually(lambda: second.gets() >= tried + TRIES)  # it has tried to lead
             assert not second.leading
             written = len(services.writes())
             first.kill()
             killed = time.monotonic()
             eventually(lambda: second.leading)
-            assert time.monotonic() - killed < 20.0
+            assert time.monotonic() - killed < FOLLOWED_SECONDS
             services.run("scale", "llm/chat", "--replicas=3")
             eventually(lambda: services.get("deployment", "chat-engine")["spec"]["replicas"] == 3)
             eventually(services.settled)
@@ -49,6 +54,6 @@ def test_one_whose_lease_was_taken_ends(eventually: Any, start: Any, services: A
             "patch", "lease", "plimsoll-operator", "-n", "plimsoll-system", "--type=merge",
             "-p", '{"spec":{"holderIdentity":"somebody"}}',
         )  # fmt: skip
-        assert operator.process.wait(20) == 1
+        assert operator.process.wait(60) == 1
         assert any(line["event"] == "leadership lost" for line in operator.lines())
     services.kubectl("delete", "lease", "plimsoll-operator", "-n", "plimsoll-system")

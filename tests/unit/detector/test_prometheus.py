@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.server
 import json
 import math
@@ -72,7 +71,7 @@ def server() -> Iterator[Server]:
     running.http.server_close()
 
 
-async def read(url: str, deadline: float = 5.0, now: float = NOW) -> Reading:
+async def read(url: str, deadline: float = 60.0, now: float = NOW) -> Reading:
     """One reading."""
     prometheus = Prometheus(url)
     try:
@@ -143,9 +142,9 @@ async def test_nobody_there_is_unreachable_at_once(server: Server) -> None:
     """One line with the cause; no repetition."""
     server.http.shutdown()
     server.http.server_close()
-    reading = await asyncio.wait_for(read(server.url), 2.0)
+    reading = await read(server.url)
     assert reading.unreachable is not None
-    assert "Connection refused" in reading.unreachable
+    assert "Connection refused" in reading.unreachable  # and not that the deadline has passed
 
 
 async def test_a_server_that_does_not_answer_is_given_up_at_the_deadline(server: Server) -> None:
@@ -156,7 +155,7 @@ async def test_a_server_that_does_not_answer_is_given_up_at_the_deadline(server:
         return vector("1")
 
     server.respond = block
-    reading = await asyncio.wait_for(read(server.url, deadline=0.3), 2.0)
+    reading = await read(server.url, deadline=0.3)
     assert reading.unreachable is not None
     assert "not answered within" in reading.unreachable
 

@@ -24,7 +24,7 @@ def evenly(count: int, seconds: float, tokens: int = 5) -> list[Request]:
 
 async def test_a_whole_run_counts_every_token(endpoint) -> None:  # type: ignore[no-untyped-def]
     endpoint.token_gap = 0.01
-    result = await run_load(plan(endpoint.url, evenly(20, 0.5), objectives=Objectives(ttft=5, tpot=5)))
+    result = await run_load(plan(endpoint.url, evenly(20, 0.5), objectives=Objectives(ttft=60, tpot=60)))
     summary = summarise(result)
     assert (summary.completed, summary.misses, summary.attainment) == (20, 0, 1.0)
     assert summary.output_tokens == 100
@@ -113,8 +113,11 @@ async def test_a_request_without_an_answer_times_out_from_its_scheduled_time(end
     endpoint.behaviour = "stall"
     result = await run_load(plan(endpoint.url, evenly(4, 0.4), timeout=0.3))
     assert set(result.records.outcome) == {Outcome.TIMED_OUT}
-    assert result.records.ended - result.records.scheduled == pytest.approx([0.3] * 4, abs=0.25)
-    assert summarise(result).errors == {"no whole answer within 0.3 s": 4}
+    summary = summarise(result)
+    waited = result.records.ended - result.records.scheduled
+    assert (waited > 0.299).all()
+    assert (waited < 0.55 + 2 * summary.loop_delay.maximum).all()  # this process may have had to wait itself
+    assert summary.errors == {"no whole answer within 0.3 s": 4}
 
 
 async def test_a_closed_port_fails_every_request(endpoint) -> None:  # type: ignore[no-untyped-def]
@@ -143,7 +146,7 @@ async def test_stopping_keeps_what_was_measured(endpoint) -> None:  # type: igno
 async def test_cancelling_closes_every_connection(endpoint) -> None:  # type: ignore[no-untyped-def]
     endpoint.behaviour = "stall"
     running = asyncio.create_task(run_load(plan(endpoint.url, evenly(20, 0.1))))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while endpoint.in_flight < 20:
             await asyncio.sleep(0.01)
         running.cancel()
@@ -155,8 +158,15 @@ async def test_cancelling_closes_every_connection(endpoint) -> None:  # type: ig
 
 async def test_progress_adds_up(endpoint) -> None:  # type: ignore[no-untyped-def]
     endpoint.token_gap = 0.02
+    endpoint.behaviour = "stall"
     seen: list[Progress] = []
-    await run_load(plan(endpoint.url, evenly(40, 0.6), progress_interval=0.1), seen.append)
+
+    def watch(progress: Progress) -> None:
+        seen.append(progress)
+        if len(seen) == 4:  # nothing is answered, so nothing can be over, before
+            endpoint.gate.set()
+
+    await run_load(plan(endpoint.url, evenly(40, 0.6), progress_interval=0.1), watch)
     assert len(seen) >= 4
     assert all(p.sent == p.completed + p.failed + p.truncated + p.in_flight for p in seen)
     assert (seen[-1].completed, seen[-1].in_flight) == (40, 0)
@@ -171,8 +181,10 @@ async def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
 async def test_own_delay_is_seen_and_said(endpoint) -> None:  # type: ignore[no-untyped-def]
     """The control of the lag measurement: a generator that is held up must not look punctual."""
 
+    pauses = iter([1.5])  # once, and longer than a busy machine holds it up
+
     def hold_up(_: Progress) -> None:
-        time.sleep(0.1)
+        time.sleep(next(pauses, 0.0))
 
     punctual = summarise(await run_load(plan(endpoint.url, evenly(50, 0.5))))
     held_up = summarise(await run_load(plan(endpoint.url, evenly(50, 0.5), progress_interval=0.05), hold_up))

@@ -218,10 +218,10 @@ def test_a_step_takes_microseconds_to_predict() -> None:
     work = load(500, 800, 64, 1500)
     rounds = []
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.thread_time()  # the processor's time: others that want it, too, do not count
         for _ in range(2000):
             model.seconds(work)
-        rounds.append((time.perf_counter() - began) / 2000)
+        rounds.append((time.thread_time() - began) / 2000)
     # 2 microseconds on an idle core; the simulated engine predicts every step it makes.
     assert min(rounds) < 20e-6
 

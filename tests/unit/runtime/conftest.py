@@ -26,7 +26,7 @@ class Engine:
         with log.open("wb") as file:
             self.process = subprocess.Popen(command, stderr=file, env=variables)
 
-    def wait_for(self, event: str, seconds: float = 20) -> dict[str, object]:
+    def wait_for(self, event: str, seconds: float = 60) -> dict[str, object]:
         """The first log line of an event."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:

@@ -29,7 +29,7 @@ async def sample(session: aiohttp.ClientSession, url: str, name: str) -> float:
 
 async def until(condition: Callable[[], Any], what: str) -> None:
     """Wait for an asynchronous condition."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 20  # less than a long answer takes
     while not await condition():
         assert time.monotonic() < end, what
         await asyncio.sleep(0.01)
@@ -58,13 +58,13 @@ async def test_the_port_opens_after_the_startup_delay(engine: Start) -> None:
 
 def test_a_failing_start_says_why_and_exits_with_1(engine: Start) -> None:
     process = engine("--fail-startup", "no luck")
-    assert process.process.wait(20) == 1
+    assert process.process.wait(60) == 1
     assert "no luck" in process.log.read_text()
 
 
 def test_a_model_that_does_not_fit_exits_with_1(engine: Start) -> None:
     process = engine("--gpu", "NVIDIA-L4", "--gpu-memory-utilization", "0.5")
-    assert process.process.wait(20) == 1
+    assert process.process.wait(60) == 1
     assert "No available memory for the cache blocks" in process.log.read_text()
 
 
@@ -74,6 +74,11 @@ async def test_a_stall_stops_tokens_but_not_health(engine: Start) -> None:
         async with session.post(f"{url}/admin/faults", json={"stalled": True}) as response:
             assert (await response.json())["stalled"] is True
         waiting = asyncio.create_task(post(session, url, SHORT))
+
+        async def taken() -> bool:
+            return await sample(session, url, "vllm:num_requests_running") == 1
+
+        await until(taken, "the request is not taken")
         await asyncio.sleep(0.3)
         assert not waiting.done()
         async with session.get(f"{url}/health") as response:
@@ -135,31 +140,35 @@ async def test_a_stream_has_every_token_once_and_in_order(engine: Start) -> None
 
 
 async def test_draining_finishes_streams_and_refuses_new_requests(engine: Start) -> None:
-    process = engine("--shutdown-timeout", "20")
+    process = engine("--shutdown-timeout", "60", "--enable-admin")
     async with aiohttp.ClientSession() as session:
         body = {**LONG, "max_tokens": 150}
         streams = [await session.post(f"{process.url}/v1/completions", json=body) for _ in range(50)]
+        # However slow this test is, some streams are not done before it has looked.
+        await session.post(f"{process.url}/admin/faults", json={"stalled": True})
+        streams.append(await session.post(f"{process.url}/v1/completions", json=body))
         process.process.send_signal(signal.SIGTERM)
         process.wait_for("draining")
         status, refused = await post(session, process.url, SHORT)
         assert (status, refused["error"]["type"]) == (500, "InternalServerError")
         async with session.get(f"{process.url}/health") as response:
             assert response.status == 200
+        await session.post(f"{process.url}/admin/faults", json={"stalled": False})
         for stream in streams:
             found = events(await stream.text())
             assert (len(found), found[-1]) == (151, "[DONE]")
-    assert process.process.wait(20) == 0
+    assert process.process.wait(60) == 0
 
 
 async def test_without_a_timeout_sigterm_aborts_at_once(engine: Start) -> None:
-    process = engine()
+    process = engine("--enable-admin")
     async with aiohttp.ClientSession() as session:
         response = await session.post(f"{process.url}/v1/completions", json=LONG)
         await response.content.readany()
-        began = time.monotonic()
+        # Stalled, it can only be aborted: it would never be finished.
+        await session.post(f"{process.url}/admin/faults", json={"stalled": True})
         process.process.send_signal(signal.SIGTERM)
-        assert process.process.wait(20) == 0
-        assert time.monotonic() - began < 5
+        assert process.process.wait(60) == 0
         with pytest.raises(aiohttp.ClientError):
             await response.text()
 

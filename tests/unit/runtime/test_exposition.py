@@ -68,9 +68,9 @@ def test_all_families_render_in_a_fraction_of_a_step() -> None:
     http.observe("/metrics", "GET", 200, 0.2, 100, 200)
     best = float("inf")
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.thread_time()  # the processor's time: others that want it, too, do not count
         rendered = text(*metrics.families, *http.families)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     assert rendered.count("\n") > 500
     assert '/metrics"' not in rendered
     # 5 ms is what a step may be late; it takes about 1 ms.

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ if mode == "dies":
     sys.exit(0)
 if mode == "fails":
     sys.exit(3)
-time.sleep(60)
+time.sleep(600)  # longer than a test may take: its end is a death
 """
 
 
@@ -58,7 +57,7 @@ def test_command() -> None:
 @pytest.mark.parametrize(("model", "code"), [("dies", launch.ENGINE_DIED), ("fails", 3)])
 def test_a_death_that_nobody_asked_for_is_not_0(packages: Path, model: str, code: int) -> None:
     with run(packages, model) as process:
-        assert process.wait(20) == code
+        assert process.wait(60) == code
 
 
 def test_sigterm_is_passed_on_and_ends_with_0(packages: Path) -> None:
@@ -66,7 +65,7 @@ def test_sigterm_is_passed_on_and_ends_with_0(packages: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_the_engine_dies_with_its_launcher(packages: Path) -> None:
@@ -74,8 +73,6 @@ def test_the_engine_dies_with_its_launcher(packages: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.kill()
-        process.wait(20)
-        until = time.monotonic() + 10
+        process.wait(60)
         # The pipe ends when the last process that holds it does.
         assert process.stdout.read() == ""
-        assert time.monotonic() < until
