@@ -22,7 +22,8 @@ import pytest
 from plimsoll_api import names
 from plimsoll_runtime import launch
 
-ADDRESS = "127.0.0.1"
+ADDRESS = "127.0.0.2"
+"""Connections on this machine take their ports on 127.0.0.1: one that is free there may be taken at any time."""
 START_SECONDS = 60
 
 
@@ -157,10 +158,10 @@ def real(real_engine: Any) -> Pod:
 
 @pytest.fixture(scope="session")
 def simulated(real_engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The simulated engine with the same arguments, elsewhere."""
+    """The simulated engine with the same arguments, elsewhere; a test may change its pace."""
     port = free_port()
     command = [sys.executable, "-m", "plimsoll_runtime.engine", *real_engine.arguments]
-    command += ["--host", ADDRESS, "--port", str(port), "--gpu", "NVIDIA-L4"]
+    command += ["--host", ADDRESS, "--port", str(port), "--gpu", "NVIDIA-L4", "--enable-admin"]
     server = start(command, port, tmp_path_factory.mktemp("engine") / "engine.log")
     yield server
     stop(server)

@@ -19,7 +19,7 @@ from plimsoll_recommender.memory.defaults import resolve
 from plimsoll_recommender.memory.ledger import layout_of
 from plimsoll_runtime import vllm_environment
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.xdist_group("vllm"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.xdist_group("vllm"), pytest.mark.timeout(1500)]
 
 SCRIPT = Path(__file__).with_name("engine_model_shapes.py")
 AVAILABLE = 20 * 2**30

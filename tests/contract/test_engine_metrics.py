@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,16 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 FIXED = {"prompt": PROMPT, "max_tokens": 6, "ignore_eos": True, "temperature": 0}
 LONG = 24
 """Tokens of a stream: more than a busy server may put into its first and last event together."""
+MOST = 900
+"""Tokens of a long answer: the context has room for 992."""
+SECONDS = 120.0
+"""For one answer, or the end of a server: vLLM shares two cores with everything else."""
+SLOWDOWN = 200
+"""Of the simulated engine where something happens during an answer: of so small a model the longest takes 0.3 s, too
+little for a busy machine to send twelve requests, or to see one running, stop its server and ask again."""
+
+REFUSAL_SECONDS = 30.0
+"""From SIGTERM to the first refusal: the signal goes through a launcher to the server."""
 
 # Differences of /metrics that are wanted, each with its reason.
 ONLY_SIMULATED = {
@@ -102,7 +112,7 @@ class Reply:
     body: str
 
 
-def send(url: str, path: str, body: Any = None, method: str | None = None, timeout: float = 30) -> Reply:
+def send(url: str, path: str, body: Any = None, method: str | None = None, timeout: float = SECONDS) -> Reply:
     """Send one request; errors are replies, too."""
     if isinstance(body, dict) and "model" not in body:
         body = {**body, "model": "tiny"}
@@ -293,8 +303,9 @@ def test_stop_strings_end_both(real: Any, simulated: Any) -> None:
 
 def test_a_full_queue_refuses_both(real: Any, simulated: Any) -> None:
     refused = []
-    for server in (real, simulated):
-        replies = together(server.url, {**FIXED, "max_tokens": 400}, 12)
+    set_pace(simulated, SLOWDOWN)
+    for server, hurry in ((real, nothing), (simulated, lambda: set_pace(simulated, 1))):
+        replies = together(server.url, {**FIXED, "max_tokens": 400}, 12, hurry)
         # A request may come in when another is done; one below the limit is never refused.
         statuses = [reply.status for reply in replies]
         assert set(statuses) == {200, 503}
@@ -305,35 +316,54 @@ def test_a_full_queue_refuses_both(real: Any, simulated: Any) -> None:
 
 def test_z_draining_finishes_what_runs_and_refuses_the_rest(real: Any, simulated: Any) -> None:
     """Last: both end."""
-    outcomes = [drained(real), drained(simulated)]
+    set_pace(simulated, SLOWDOWN)
+    outcomes = [drained(real, nothing), drained(simulated, lambda: set_pace(simulated, 1))]
     assert outcomes[0] == outcomes[1]
     assert outcomes[1]["late"].status == 500
     assert outcomes[1]["exit code"] == 0
 
 
-def together(url: str, body: dict[str, Any], count: int) -> list[Reply]:
-    """Replies to as many requests at once."""
+def set_pace(server: Any, slowdown: int) -> None:
+    """Have the simulated engine take that many times as long for a token as the model would."""
+    assert send(server.url, "/admin/faults", json.dumps({"slowdown": slowdown})).status == 200
+
+
+def nothing() -> None:
+    """The real engine has its own pace."""
+
+
+def together(url: str, body: dict[str, Any], count: int, hurry: Callable[[], None]) -> list[Reply]:
+    """Replies to as many requests at once; `hurry` is called with the first, which a refusal is where all have come."""
     with ThreadPoolExecutor(count) as pool:
-        return [future.result() for future in [pool.submit(send, url, COMPLETIONS, body) for _ in range(count)]]
+        futures = [pool.submit(send, url, COMPLETIONS, body) for _ in range(count)]
+        wait(futures, return_when=FIRST_COMPLETED)
+        hurry()
+        return [future.result() for future in futures]
 
 
-def drained(server: Any) -> dict[str, Any]:
-    """Stop a server that is streaming; what the stream, a later request and the process came to."""
+def drained(server: Any, hurry: Callable[[], None]) -> dict[str, Any]:
+    """Stop a server that is streaming; what the stream, a later request and the process came to.
+
+    `hurry` is called once the server has refused: the stream has shown what it is for.
+    """
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
     with ThreadPoolExecutor(1) as pool:
-        long = pool.submit(send, server.url, COMPLETIONS, {**FIXED, "max_tokens": 900, "stream": True})
+        long = pool.submit(send, server.url, COMPLETIONS, {**FIXED, "max_tokens": MOST, **usage})
         _until(lambda: re.search(r"^vllm:num_requests_running\{.*\} 1\.0$", send(server.url, "/metrics").body, re.M))
         server.process.send_signal(signal.SIGTERM)
         late = _first_refusal(server.url)
         health = send(server.url, "/health").status
+        hurry()
         reply = long.result()
-    tokens = sum(len(event["choices"]) for event in events(reply.body)[:-1])
-    code = server.process.wait(timeout=60)
-    return {"late": late, "health": health, "status": reply.status, "whole": tokens > 300, "exit code": code}
+    # Counted by the server: a busy one may put several tokens into one event.
+    whole = events(reply.body)[-2]["usage"]["completion_tokens"] == MOST
+    code = server.process.wait(timeout=SECONDS)
+    return {"late": late, "health": health, "status": reply.status, "whole": whole, "exit code": code}
 
 
 def _first_refusal(url: str) -> Reply:
     """The answer to a new request as soon as it is not 200."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + REFUSAL_SECONDS
     while time.monotonic() < end:
         # The prompt is text: vLLM refuses it where it would tokenise it. A prompt of token ids gets past that, to an
         # engine that takes nothing more, and is never answered; the simulation refuses both.
@@ -342,12 +372,12 @@ def _first_refusal(url: str) -> Reply:
             if reply.status != 200:
                 return reply
         time.sleep(0.05)
-    raise AssertionError("new requests are still served 10 s after SIGTERM")
+    raise AssertionError(f"new requests are still served {REFUSAL_SECONDS:g} s after SIGTERM")
 
 
 def _until(condition: Callable[[], object]) -> None:
     """Wait for a condition."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -13,6 +13,8 @@ from plimsoll_runtime import tiny_model, vllm_environment
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.xdist_group("vllm"), pytest.mark.timeout(600)]
 
+ADDRESS = "127.0.0.3"
+"""Connections on this machine take their ports on 127.0.0.1: one that is free there may be taken at any time."""
 TERMINATION_MESSAGE_BYTES = 2048
 """core/v1: what a kubelet keeps of a log's end."""
 TOO_LONG = 10**8
@@ -22,10 +24,10 @@ TOO_LONG = 10**8
 def test_the_cause_is_in_the_log_and_not_in_the_last_words() -> None:
     environment = vllm_environment.ensure()
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
+        unused.bind((ADDRESS, 0))
         port = unused.getsockname()[1]
     command = environment.command(
-        tiny_model.ensure(environment), f"--port={port}", "--host=127.0.0.1", "--enforce-eager",
+        tiny_model.ensure(environment), f"--port={port}", f"--host={ADDRESS}", "--enforce-eager",
         f"--max-model-len={TOO_LONG}",
     )  # fmt: skip
     variables = environment.variables({**os.environ, "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"})

@@ -33,7 +33,11 @@ PROMETHEUS: Final = "http://prometheus-operated.monitoring.svc:9090"
 FRESH: Final = "kubeconfig-fresh"
 """Of a namespace without a service, for a page that makes `chat` itself."""
 DEFINITION: Final = "llmservices.plimsoll.dev"
-POD: Final = "$(kubectl get pods -n ml -l plimsoll.dev/service=chat -o jsonpath='{.items[0].metadata.name}')"
+POD: Final = (
+    "$(kubectl get pods -n ml -l plimsoll.dev/service=chat --no-headers"
+    " -o custom-columns=:metadata.name,:metadata.deletionTimestamp | awk '/<none>/ {print $1; exit}')"
+)
+"""One that stays: after a page that scales, another may be gone before it is looked at."""
 REPLACED: Final = {
     r"(?<!\w)NAMESPACE(?!\w)": "ml",
     r"(?<!\w)NAME(?![\w:])": "chat",
@@ -44,12 +48,16 @@ REPLACED: Final = {
     r"(?<!\w)GPU(?!\w)": "L40S",
     r"(?<!\w)DIR(?!\w)": "monitoring",
     r"--duration \w+": "--duration 3s --length-factor 0.1",
+    r"--require-attainment": "--ttft 60s --tpot 10s --require-attainment",
 }
-"""Words that a page leaves to its reader; and traffic lasts seconds instead of minutes, with short answers."""
+"""Words that a page leaves to its reader; and traffic lasts seconds instead of minutes, with short answers, whose times
+are held against what a busy machine keeps, too."""
 FASTER: Final = "detector.interval=2s,detector.window=10s,operator.scrapeInterval=2s,monitoring.interval=2s"
 """As the demo has them: what takes minutes with the defaults takes seconds."""
-ANSWER_SECONDS: Final = 30.0
-"""A Prometheus starts, discovers and scrapes within 3 s; a busy machine gets ten times that."""
+ANSWER_SECONDS: Final = 60.0
+"""A Prometheus starts, discovers and scrapes within 3 s; a busy machine gets twenty times that."""
+ADDRESS: Final = "127.0.0.2"
+"""Connections on this machine take their ports on 127.0.0.1: one that is free there may be taken at any time."""
 FOLDER_OF_A_MODEL: Final = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192,
     "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
@@ -128,8 +136,8 @@ class Cluster:
             for discovery in job["kubernetes_sd_configs"]:
                 discovery["kubeconfig_file"] = "kubeconfig"
         file.write_text(yaml.safe_dump(reached), encoding="utf-8")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        with socket.create_server((ADDRESS, 0)) as free:
+            address = f"{ADDRESS}:{free.getsockname()[1]}"
         command = ["prometheus", f"--config.file={file.name}", "--storage.tsdb.path=tsdb"]
         with (self.desk / "prometheus.log").open("wb") as log:
             process = subprocess.Popen(

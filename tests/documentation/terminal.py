@@ -18,8 +18,8 @@ ENDLESS: Final = re.compile(r" (?:-w|--watch|--follow)\b")
 """A command with one of these goes on until it is stopped: its first line is enough."""
 SAME_ANSWER: Final = re.compile(r"plimsoll (?:recommend|memory|predict) |kubectl plimsoll (?:status|explain|top)\b")
 """Commands that only look: typed again on another page, in the same place, they would say the same again."""
-SECONDS: Final = 150.0
-"""Above the longest `--timeout` that is waited for (120 s)."""
+SECONDS: Final = 300.0
+"""Above the longest `--timeout` that is waited for (120 s), and as long as helm's own (5 min)."""
 FIRST_LINE_SECONDS: Final = 30.0
 
 MOMENT_SECONDS: Final = 0.5

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CACHE = Path(os.environ.get("PLIMSOLL_CACHE") or Path.home() / ".cache" / "plimsoll")
 MKDOCS = CACHE / "tools" / "docs" / "bin" / "mkdocs"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("site")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480), pytest.mark.xdist_group("site")]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def build(sources: Path, site: Path, environment: dict[str, str]) -> subprocess.
     """Build the sources in a folder; a warning fails."""
     command = [str(MKDOCS), "build", "--strict", "--site-dir", str(site)]
     return subprocess.run(
-        command, cwd=sources, env=environment, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=sources, env=environment, capture_output=True, text=True, check=False, timeout=240
     )
 
 

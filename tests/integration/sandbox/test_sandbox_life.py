@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 WITHOUT = "--without=operator,detector,node-agent"
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 POD_SECONDS = "3217"
 """How long the pod of a test sleeps: longer than any test, and a number to know it by."""
 MONITORING = """
@@ -68,13 +68,19 @@ class Cli:
     def __call__(self, *arguments: str, code: int = 0) -> str:
         """Run `plimsoll sandbox ...` to its end; returns standard output, or standard error of a failure."""
         process = self.start(*arguments)
-        output, errors = process.communicate(timeout=90)
+        output, errors = process.communicate(timeout=150)
         assert process.returncode == code, output + errors
         return errors if code else output
 
     def folder(self, name: str) -> Path:
         """State of one sandbox."""
         return self.state / "plimsoll" / "sandboxes" / name
+
+    def is_ready(self, name: str) -> bool:
+        """Whether `status` says that every component answers."""
+        process = self.start("status", "--name", name)
+        process.communicate(timeout=150)
+        return process.returncode == 0
 
     def status(self, name: str) -> dict[str, Any]:
         """`status -o json`."""
@@ -184,7 +190,7 @@ def test_kill_9_of_the_supervisor_leaves_nothing(cli: Cli) -> None:
     """Components by the kernel's signal, pods by their shim, everything else that carries the marker by the guard."""
     cli("up", "--name", "killed", "--without=operator,detector")
     cli("exec", "--name", "killed", "kubectl", "run", "sleeper", "--image=localhost/any", "--", "sleep", POD_SECONDS)
-    cli("exec", "--name", "killed", "kubectl", "wait", "pod/sleeper", "--for=condition=Ready", "--timeout=30s")
+    cli("exec", "--name", "killed", "kubectl", "wait", "pod/sleeper", "--for=condition=Ready", "--timeout=60s")
     status = cli.status("killed")
     handles = [os.pidfd_open(component["pid"]) for component in status["components"]]
     handles.append(os.pidfd_open(pod_process(cli.folder("killed"))))
@@ -218,6 +224,8 @@ def test_a_crashed_component_is_started_again(standing: Cli) -> None:
         return bool(now["crashes"] == 1 and now["pid"] not in (None, before["pid"]))
 
     until(again)
+    # Started is not yet ready, and the next test asks for a sandbox that is.
+    until(lambda: standing.is_ready("standing"))
 
 
 def test_prometheus_follows_pod_monitors_and_rules(standing: Cli, tmp_path: Path) -> None:
@@ -225,7 +233,7 @@ def test_prometheus_follows_pod_monitors_and_rules(standing: Cli, tmp_path: Path
     url = standing.status("standing")["prometheus"] + "/api/v1"
 
     def asked(path: str) -> str:
-        with urllib.request.urlopen(f"{url}/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}/{path}", timeout=DEADLINE_SECONDS) as answer:
             return str(answer.read())
 
     def follows() -> tuple[bool, bool]:
