@@ -28,6 +28,9 @@ SCHEDULER: Final = "kube-scheduler"
 ORDER: Final = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER)
 """Order of starting; stopping is the reverse."""
 
+ANSWER_SECONDS: Final = 5.0
+"""A component that takes longer to say that it is ready is not; a busy machine takes more than one."""
+
 TOKEN_DURATION: Final = "24h"  # noqa: S105 (a duration)
 """Longer than a sandbox is used, so that no component has to fetch a new token."""
 
@@ -255,14 +258,14 @@ def health_url(name: str, layout: Layout) -> str:
 
 
 def answers(url: str, layout: Layout) -> bool:
-    """Whether a URL of this sandbox answers 200 within a second.
+    """Whether a URL of this sandbox answers 200, soon enough.
 
     Only this sandbox's authority is trusted. etcd answers nobody without a certificate, so one is shown to all.
     """
     try:
         trust = ssl.create_default_context(cafile=str(layout.certificates / "ca.crt"))
         trust.load_cert_chain(layout.certificates / "etcd-client.crt", layout.certificates / "etcd-client.key")
-        with urllib.request.urlopen(url, timeout=1.0, context=trust) as answer:  # noqa: S310 (an address of our own)
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS, context=trust) as answer:  # noqa: S310 (an address of our own)
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

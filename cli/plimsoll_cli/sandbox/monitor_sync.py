@@ -160,11 +160,11 @@ class MonitorSync:
         folder = self._config.parent / _RULES_FOLDER
         folder.mkdir(exist_ok=True)
         for name, text in wanted.rules.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            _replace(folder / name, text)
         for path in folder.iterdir():
             if path.name not in wanted.rules:
                 path.unlink()
-        self._config.write_text(wanted.config, encoding="utf-8")
+        _replace(self._config, wanted.config)
 
     def _reload(self) -> None:
         """Tell Prometheus; a configuration it refuses is an error that names it."""
@@ -173,3 +173,10 @@ class MonitorSync:
             _direct().open(request, timeout=_TIMEOUT_SECONDS).close()
         except urllib.error.HTTPError as error:
             raise ValueError(f"Prometheus refuses {self._config}: {error.read().decode()[:300]}") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file as a whole: Prometheus may be starting, and ends on half a configuration."""
+    whole = path.with_name(f".{path.name}.new")
+    whole.write_text(text, encoding="utf-8")
+    whole.replace(path)

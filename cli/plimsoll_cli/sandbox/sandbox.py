@@ -36,6 +36,7 @@ BIND_VARIABLE: Final = "PLIMSOLL_BIND_ADDRESS"
 """Address that operator and detector bind; without it they would listen on every interface of this machine."""
 STATE_FILE: Final = "state.json"
 LOCK_FILE: Final = "lock"
+GUARD_LOCK_FILE: Final = "guard-lock"
 SANDBOX_NAMESPACE: Final = "plimsoll-sandbox"
 SYSTEM_NAMESPACE: Final = "plimsoll-system"
 BINARIES: Final = (*control_plane.ORDER, "kubectl", "prometheus")
@@ -380,18 +381,24 @@ def take_lock(directory: Path) -> IO[str]:
 
 
 def start_guard(directory: Path) -> subprocess.Popen[bytes]:
-    """Start the process that cleans up when this one is killed."""
+    """Start the process that cleans up when this one is killed, once that of a sandbox killed before it has done so.
+
+    It would take what starts now for what was left over. Each keeps its file locked for as long as it lives.
+    """
     arguments = [sys.executable, "-I", "-S", str(Path(guard.__file__)), str(os.getpid()), marker(directory)]
     environment = {name: value for name, value in os.environ.items() if name != MARKER}
-    return subprocess.Popen(
-        arguments,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env=environment,
-        cwd="/",
-    )
+    with (directory / GUARD_LOCK_FILE).open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=environment,
+            cwd="/",
+            pass_fds=(lock.fileno(),),
+        )
 
 
 def log_to(path: Path) -> None:
