@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+# Some machines forbid Python to keep what it compiled; the tests start it several hundred times.
+unexport PYTHONDONTWRITEBYTECODE
 export PLIMSOLL_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plimsoll
 UV := $(PLIMSOLL_CACHE)/tools/uv/bin/uv
 DOCS := $(PLIMSOLL_CACHE)/tools/docs
