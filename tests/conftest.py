@@ -34,7 +34,7 @@ from plimsoll_runtime import tiny_model, vllm_environment
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
-SERVERS = ("agent", "bare_cluster", "cluster", "control_plane", "installed", "sandbox")
+SERVERS = ("agent", "bare", "bare_cluster", "cluster", "control_plane", "installed", "sandbox")
 """Session fixtures that are servers, which the tests of a group share."""
 
 REAL_ENGINE_SECONDS = 480

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,19 +21,10 @@ pytestmark = [
     pytest.mark.timeout(300),  # each brings a whole sandbox up and down, on two cores beside other tests
 ]
 
-BARE = SandboxOptions(name="api", without=frozenset({"operator", "detector", "node-agent"}))
-
 
 def options(directory: Path) -> SandboxOptions:
     """A small sandbox in a folder of the test's own."""
-    return SandboxOptions(name=BARE.name, without=BARE.without, directory=directory)
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A running one, for tests that leave it as it is."""
-    with Sandbox.start(options(tmp_path_factory.mktemp("bare"))) as sandbox:
-        yield sandbox
+    return SandboxOptions(name="api", without=frozenset({"operator", "detector", "node-agent"}), directory=directory)
 
 
 def test_components_are_stopped_and_started_one_by_one(tmp_path: Path) -> None:

@@ -8,13 +8,10 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plimsoll_cli.sandbox.options import SandboxOptions
 from plimsoll_cli.sandbox.sandbox import Sandbox
 
 pytestmark = [
@@ -68,51 +65,42 @@ class Metrics(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
-    """Control plane and Prometheus."""
-    without = frozenset({"operator", "detector", "node-agent"})
-    options = SandboxOptions(name="scraping", without=without, directory=tmp_path, scrape_interval=1)
-    with Sandbox.start(options) as running:
-        yield running
-
-
-def query(sandbox: Sandbox, promql: str) -> list[dict[str, Any]]:
+def query(bare: Sandbox, promql: str) -> list[dict[str, Any]]:
     """An instant query."""
-    url = f"{sandbox.prometheus_url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
+    url = f"{bare.prometheus_url}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
     with urllib.request.urlopen(url, timeout=DEADLINE_SECONDS) as answer:
         result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return result
 
 
-def dropped(sandbox: Sandbox) -> set[str]:
+def dropped(bare: Sandbox) -> set[str]:
     """Names of the pods that Prometheus has discovered and does not scrape."""
-    url = f"{sandbox.prometheus_url}/api/v1/targets?state=dropped"
+    url = f"{bare.prometheus_url}/api/v1/targets?state=dropped"
     with urllib.request.urlopen(url, timeout=DEADLINE_SECONDS) as answer:
         targets = json.load(answer)["data"]["droppedTargets"]
     return {target["discoveredLabels"].get("__meta_kubernetes_pod_name", "") for target in targets}
 
 
-def test_a_selected_pod_is_scraped_and_another_is_not(sandbox: Sandbox) -> None:
+def test_a_selected_pod_is_scraped_and_another_is_not(bare: Sandbox) -> None:
     """The series of the selected pod carries namespace, pod, llmservice; the other pod has none."""
-    address = sandbox.plane.layout.block.pod_cidr.replace("0.0/16", "9.9")
+    address = bare.plane.layout.block.pod_cidr.replace("0.0/16", "9.9")
     with http.server.ThreadingHTTPServer((address, 0), Metrics) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            sandbox.kubectl("create", "namespace", "ml")
-            sandbox.kubectl("wait", "--for=create", "serviceaccount/default", "-n", "ml", "--timeout=30s")
+            bare.kubectl("create", "namespace", "ml")
+            bare.kubectl("wait", "--for=create", "serviceaccount/default", "-n", "ml", "--timeout=30s")
             for name, service in (("chat-0", "chat"), ("other-0", "other")):
                 values = {"name": name, "service": service, "port": server.server_port}
-                sandbox.kubectl.apply(OBJECTS % values)
+                bare.kubectl.apply(OBJECTS % values)
                 status = {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}}
-                sandbox.kubectl(
+                bare.kubectl(
                     "patch", "pod", name, "-n", "ml", "--subresource=status", "--type=merge", "-p", json.dumps(status)
                 )
             deadline = time.monotonic() + DEADLINE_SECONDS
             # That the other has no series says something only once Prometheus knows of it.
-            while not (found := query(sandbox, "waiting")) or "other-0" not in dropped(sandbox):
-                assert time.monotonic() < deadline, sandbox.log("prometheus").read_text()
+            while not (found := query(bare, "waiting")) or "other-0" not in dropped(bare):
+                assert time.monotonic() < deadline, bare.log("prometheus").read_text()
                 time.sleep(0.1)
         finally:
             server.shutdown()
