@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from plimsoll_runtime import launch
 ADDRESS = "127.0.0.2"
 """Connections on this machine take their ports on 127.0.0.1: one that is free there may be taken at any time."""
 START_SECONDS = 60
+COMPUTES = b"VLLM::"
+"""How vLLM names its processes behind the server."""
 
 
 @dataclass
@@ -62,6 +65,13 @@ class Container:
     def send_signal(self, number: int) -> None:
         """Signal the first process, as a kubelet does."""
         os.kill(self.pid, number)
+
+    def signal_engine(self, number: int) -> None:
+        """Signal what computes behind the server, which goes on answering."""
+        for pid in descendants(self.pid):
+            with suppress(OSError):
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(COMPUTES):
+                    os.kill(pid, number)
 
     def wait(self, timeout: float) -> int:
         """Wait for its end and return its exit code; the pod, which would start it again, goes."""
@@ -126,6 +136,18 @@ def stop(server: Server) -> None:
         except subprocess.TimeoutExpired:
             server.process.kill()
             server.process.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process started, and those that they started."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
 
 
 def process_of(address: str) -> int:

@@ -11,8 +11,7 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +30,7 @@ MOST = 900
 """Tokens of a long answer: the context has room for 992."""
 SECONDS = 120.0
 """For one answer, or the end of a server: vLLM shares two cores with everything else."""
-SLOWDOWN = 200
+SLOWDOWN = 1000
 """Of the simulated engine where something happens during an answer: of so small a model the longest takes 0.3 s, too
 little for a busy machine to send twelve requests, or to see one running, stop its server and ask again."""
 
@@ -303,9 +302,8 @@ def test_stop_strings_end_both(real: Any, simulated: Any) -> None:
 
 def test_a_full_queue_refuses_both(real: Any, simulated: Any) -> None:
     refused = []
-    set_pace(simulated, SLOWDOWN)
-    for server, hurry in ((real, nothing), (simulated, lambda: set_pace(simulated, 1))):
-        replies = together(server.url, {**FIXED, "max_tokens": 400}, 12, hurry)
+    for server in (Real(real), Simulated(simulated)):
+        replies = together(server, {**FIXED, "max_tokens": 400}, 12)
         # A request may come in when another is done; one below the limit is never refused.
         statuses = [reply.status for reply in replies]
         assert set(statuses) == {200, 503}
@@ -316,49 +314,108 @@ def test_a_full_queue_refuses_both(real: Any, simulated: Any) -> None:
 
 def test_z_draining_finishes_what_runs_and_refuses_the_rest(real: Any, simulated: Any) -> None:
     """Last: both end."""
-    set_pace(simulated, SLOWDOWN)
-    outcomes = [drained(real, nothing), drained(simulated, lambda: set_pace(simulated, 1))]
+    outcomes = [drained(Real(real)), drained(Simulated(simulated))]
     assert outcomes[0] == outcomes[1]
     assert outcomes[1]["late"].status == 500
     assert outcomes[1]["exit code"] == 0
 
 
-def set_pace(server: Any, slowdown: int) -> None:
-    """Have the simulated engine take that many times as long for a token as the model would."""
-    assert send(server.url, "/admin/faults", json.dumps({"slowdown": slowdown})).status == 200
+@dataclass(frozen=True)
+class Simulated:
+    """The simulated engine, whose pace is a setting."""
+
+    server: Any
+
+    def slow(self) -> None:
+        """Take that many times as long for a token as the model would."""
+        self._slowdown(SLOWDOWN)
+
+    def hold(self) -> None:
+        """Slow is enough: an answer then takes longer than a test."""
+        self._slowdown(SLOWDOWN)
+
+    def let_go(self) -> None:
+        """Take as long as the model would."""
+        self._slowdown(1)
+
+    def _slowdown(self, factor: int) -> None:
+        assert send(self.server.url, "/admin/faults", json.dumps({"slowdown": factor})).status == 200
 
 
-def nothing() -> None:
-    """The real engine has its own pace."""
+@dataclass(frozen=True)
+class Real:
+    """vLLM, which computes in processes of its own: they can be stopped while its server goes on."""
+
+    server: Any
+
+    def slow(self) -> None:
+        """It has its own pace."""
+
+    def hold(self) -> None:
+        """Compute nothing."""
+        self.server.process.signal_engine(signal.SIGSTOP)
+
+    def let_go(self) -> None:
+        """Go on."""
+        self.server.process.signal_engine(signal.SIGCONT)
 
 
-def together(url: str, body: dict[str, Any], count: int, hurry: Callable[[], None]) -> list[Reply]:
-    """Replies to as many requests at once; `hurry` is called with the first, which a refusal is where all have come."""
+def together(engine: Real | Simulated, body: dict[str, Any], count: int) -> list[Reply]:
+    """Replies to as many requests at once.
+
+    None ends before the first refusal, however slowly a busy machine sends them.
+    """
     with ThreadPoolExecutor(count) as pool:
-        futures = [pool.submit(send, url, COMPLETIONS, body) for _ in range(count)]
-        wait(futures, return_when=FIRST_COMPLETED)
-        hurry()
+        engine.hold()
+        try:
+            futures = [pool.submit(send, engine.server.url, COMPLETIONS, body) for _ in range(count)]
+            wait(futures, timeout=SECONDS / 2, return_when=FIRST_COMPLETED)
+        finally:
+            engine.let_go()
         return [future.result() for future in futures]
 
 
-def drained(server: Any, hurry: Callable[[], None]) -> dict[str, Any]:
+def drained(engine: Real | Simulated) -> dict[str, Any]:
     """Stop a server that is streaming; what the stream, a later request and the process came to.
 
-    `hurry` is called once the server has refused: the stream has shown what it is for.
+    The stream does not end before the server has refused, for until then it is held.
     """
-    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    server = engine.server
     with ThreadPoolExecutor(1) as pool:
-        long = pool.submit(send, server.url, COMPLETIONS, {**FIXED, "max_tokens": MOST, **usage})
-        _until(lambda: re.search(r"^vllm:num_requests_running\{.*\} 1\.0$", send(server.url, "/metrics").body, re.M))
-        server.process.send_signal(signal.SIGTERM)
-        late = _first_refusal(server.url)
-        health = send(server.url, "/health").status
-        hurry()
+        try:
+            long = _held_stream(engine, pool)
+            server.process.send_signal(signal.SIGTERM)
+            late = _first_refusal(server.url)
+            health = send(server.url, "/health").status
+        finally:
+            engine.let_go()
         reply = long.result()
     # Counted by the server: a busy one may put several tokens into one event.
     whole = events(reply.body)[-2]["usage"]["completion_tokens"] == MOST
     code = server.process.wait(timeout=SECONDS)
     return {"late": late, "health": health, "status": reply.status, "whole": whole, "exit code": code}
+
+
+def _held_stream(engine: Real | Simulated, pool: ThreadPoolExecutor) -> Future[Reply]:
+    """A long stream that the server says is running, held; another where it was over before it could be."""
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    engine.slow()
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        long = pool.submit(send, engine.server.url, COMPLETIONS, {**FIXED, "max_tokens": MOST, **usage})
+        while not long.done():
+            if _runs_one(engine.server.url):
+                engine.hold()
+                if _runs_one(engine.server.url):
+                    return long
+                engine.let_go()
+            time.sleep(0.02)
+    raise AssertionError(f"no stream was seen running within {SECONDS:g} s")
+
+
+def _runs_one(url: str) -> bool:
+    """Whether the server says that it runs one request."""
+    return re.search(r"^vllm:num_requests_running\{.*\} 1\.0$", send(url, "/metrics").body, re.M) is not None
 
 
 def _first_refusal(url: str) -> Reply:
@@ -373,11 +430,3 @@ def _first_refusal(url: str) -> Reply:
                 return reply
         time.sleep(0.05)
     raise AssertionError(f"new requests are still served {REFUSAL_SECONDS:g} s after SIGTERM")
-
-
-def _until(condition: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
