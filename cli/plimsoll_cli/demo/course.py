@@ -19,9 +19,12 @@ from plimsoll_cli.load.plan import LoadPlan, Objectives, Progress
 from plimsoll_cli.load.records import LoadResult
 from plimsoll_cli.load.run import run_load
 from plimsoll_kube.client import KubeApi
+from plimsoll_kube.errors import ApiUnavailable
 from plimsoll_kube.resources import LLM_SERVICE, POD, SERVICE
 from plimsoll_simulator.traffic import Request
 
+_UNANSWERED_SECONDS: Final = 60.0
+"""After which an API server that does not answer is the demo's end, and not a busy machine."""
 _LOOK_SECONDS: Final = 1.0
 _REQUEST_TIMEOUT_SECONDS: Final = 300.0
 """Long: a slow answer is for the attainment to show; only one that never comes has failed."""
@@ -122,14 +125,23 @@ class Course:
     async def _observe(self) -> dict[str, Any]:
         """Look at the service, remember and show it; about once a second."""
         began = time.monotonic()
-        service = await self._service()
-        pods = await self._kube.list(
-            POD, self._options.namespace, label_selector=f"{names.SERVICE_LABEL}={self._options.name}"
-        )
-        self._snapshots.append(take(time.monotonic() - self._began, service, pods.items))
+        service, pods = await self._ask()
+        self._snapshots.append(take(time.monotonic() - self._began, service, pods))
         self._look(self._snapshots, self._progress)
         await asyncio.sleep(max(0.0, _LOOK_SECONDS - (time.monotonic() - began)))
         return service
+
+    async def _ask(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The service and its pods; engines on a small machine may starve its API server for a while."""
+        deadline = time.monotonic() + _UNANSWERED_SECONDS
+        selected = f"{names.SERVICE_LABEL}={self._options.name}"
+        while True:
+            try:
+                service = await self._service()
+                return service, (await self._kube.list(POD, self._options.namespace, label_selector=selected)).items
+            except ApiUnavailable as error:
+                if time.monotonic() > deadline:
+                    raise CommandError(f"no answer for {_UNANSWERED_SECONDS:.0f} s: {error}") from None
 
     async def _service(self) -> dict[str, Any]:
         service = await self._kube.get(LLM_SERVICE, self._options.namespace, self._options.name)
