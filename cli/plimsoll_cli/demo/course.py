@@ -104,7 +104,7 @@ class Course:
         except BaseException:
             traffic.cancel()
             raise
-        return CourseResult(tuple(self._snapshots[1:]), await traffic, await self._service())
+        return CourseResult(tuple(self._snapshots[1:]), await traffic, (await self._ask())[0])
 
     async def _await_ready(self) -> dict[str, Any]:
         deadline = time.monotonic() + self._options.ready_within
@@ -142,6 +142,7 @@ class Course:
             except ApiUnavailable as error:
                 if time.monotonic() > deadline:
                     raise CommandError(f"no answer for {_UNANSWERED_SECONDS:.0f} s: {error}") from None
+                await asyncio.sleep(_LOOK_SECONDS)  # a refusal comes at once
 
     async def _service(self) -> dict[str, Any]:
         service = await self._kube.get(LLM_SERVICE, self._options.namespace, self._options.name)
