@@ -63,10 +63,9 @@ def _die_with_launcher() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run the engine, pass SIGTERM and SIGINT on to it, and return the exit code."""
     stop_asked = False
-    # A session of its own: whoever signals this process's group must not signal the engine a second time.
-    engine = subprocess.Popen(
-        engine_command(arguments, os.environ), start_new_session=True, preexec_fn=_die_with_launcher
-    )
+    # A process group of its own: whoever signals this process's group must not signal the engine a second time. Not a
+    # session: Linux gives a new one its own share of the processors, whatever priority this process was given.
+    engine = subprocess.Popen(engine_command(arguments, os.environ), process_group=0, preexec_fn=_die_with_launcher)
 
     def forward(number: int, _frame: FrameType | None) -> None:
         nonlocal stop_asked

@@ -11,6 +11,7 @@ from typing import Any, Final
 from plimsoll_api import names
 from plimsoll_api.v1alpha1 import LLMServiceSpec, parse_duration
 from plimsoll_cli.demo.capacity import measured_rate
+from plimsoll_cli.demo.patience import answered
 from plimsoll_cli.demo.scenario import PHASES, Phase, duration, published_requests, replayed_requests
 from plimsoll_cli.demo.snapshot import Snapshot, take
 from plimsoll_cli.demo.verdict import scaling_outcome
@@ -19,12 +20,9 @@ from plimsoll_cli.load.plan import LoadPlan, Objectives, Progress
 from plimsoll_cli.load.records import LoadResult
 from plimsoll_cli.load.run import run_load
 from plimsoll_kube.client import KubeApi
-from plimsoll_kube.errors import ApiUnavailable
 from plimsoll_kube.resources import LLM_SERVICE, POD, SERVICE
 from plimsoll_simulator.traffic import Request
 
-_UNANSWERED_SECONDS: Final = 60.0
-"""After which an API server that does not answer is the demo's end, and not a busy machine."""
 _LOOK_SECONDS: Final = 1.0
 _REQUEST_TIMEOUT_SECONDS: Final = 300.0
 """Long: a slow answer is for the attainment to show; only one that never comes has failed."""
@@ -90,7 +88,7 @@ class Course:
         """Wait for the service, send the traffic, watch it scale.
 
         Raises:
-            CommandError: no replica served in time.
+            CommandError: no replica served in time, or the API server stopped answering.
         """
         service = await self._await_ready()
         plan = await self._plan(service)
@@ -104,7 +102,7 @@ class Course:
         except BaseException:
             traffic.cancel()
             raise
-        return CourseResult(tuple(self._snapshots[1:]), await traffic, (await self._ask())[0])
+        return CourseResult(tuple(self._snapshots[1:]), await traffic, await self._service())
 
     async def _await_ready(self) -> dict[str, Any]:
         deadline = time.monotonic() + self._options.ready_within
@@ -125,37 +123,29 @@ class Course:
     async def _observe(self) -> dict[str, Any]:
         """Look at the service, remember and show it; about once a second."""
         began = time.monotonic()
-        service, pods = await self._ask()
+        service, pods = await self._service(), await self._pods()
         self._snapshots.append(take(time.monotonic() - self._began, service, pods))
         self._look(self._snapshots, self._progress)
         await asyncio.sleep(max(0.0, _LOOK_SECONDS - (time.monotonic() - began)))
         return service
 
-    async def _ask(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The service and its pods; engines on a small machine may starve its API server for a while."""
-        deadline = time.monotonic() + _UNANSWERED_SECONDS
-        selected = f"{names.SERVICE_LABEL}={self._options.name}"
-        while True:
-            try:
-                service = await self._service()
-                return service, (await self._kube.list(POD, self._options.namespace, label_selector=selected)).items
-            except ApiUnavailable as error:
-                if time.monotonic() > deadline:
-                    raise CommandError(f"no answer for {_UNANSWERED_SECONDS:.0f} s: {error}") from None
-                await asyncio.sleep(_LOOK_SECONDS)  # a refusal comes at once
-
     async def _service(self) -> dict[str, Any]:
-        service = await self._kube.get(LLM_SERVICE, self._options.namespace, self._options.name)
+        options = self._options
+        service = await answered(lambda: self._kube.get(LLM_SERVICE, options.namespace, options.name))
         if service is None:
-            raise CommandError(f"LLMService {self._options.namespace}/{self._options.name} is gone")
+            raise CommandError(f"LLMService {options.namespace}/{options.name} is gone")
         return service
+
+    async def _pods(self) -> list[dict[str, Any]]:
+        namespace, selected = self._options.namespace, f"{names.SERVICE_LABEL}={self._options.name}"
+        return (await answered(lambda: self._kube.list(POD, namespace, label_selector=selected))).items
 
     def _on_progress(self, progress: Progress) -> None:
         self._progress = progress
 
     async def _plan(self, service: dict[str, Any]) -> LoadPlan:
         options = self._options
-        front = await self._kube.get(SERVICE, options.namespace, options.name)
+        front = await answered(lambda: self._kube.get(SERVICE, options.namespace, options.name))
         if front is None:
             raise CommandError(f"Service {options.namespace}/{options.name} is missing: the operator has not made it")
         predicted = self._snapshots[-1].load_line

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ async def test_exit_codes(tmp_path: Path) -> None:
     assert (tmp_path / "0" / "log").read_text() == "out\nerr\n"
     ended = await (await launch(tmp_path / "1", shell("kill -9 $$"))).wait()
     assert (ended.code, ended.signal) == (137, 9)
+
+
+async def test_niceness_holds_against_other_sessions(tmp_path: Path) -> None:
+    """The process's own, and its session's where the kernel schedules sessions against each other."""
+    shown = "cut -d' ' -f19 /proc/self/stat; sed 's/.*nice //' /proc/self/autogroup 2>/dev/null || echo none"
+    process = await launch(tmp_path / "0", replace(shell(shown), nice=7))
+    await process.wait()
+    own, session = (tmp_path / "0" / "log").read_text().split()
+    assert own == "7"
+    assert session in ("7", "none")
 
 
 async def test_a_program_that_cannot_be_executed(tmp_path: Path) -> None:

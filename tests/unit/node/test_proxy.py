@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -92,6 +93,27 @@ async def test_a_pod_that_does_not_accept_is_replaced(front: Any) -> None:
             assert response.status == 502
             assert OTHER in (await response.json())["error"]["message"]
         assert not proxy.outstanding
+
+
+async def test_a_pod_whose_queue_is_full_is_replaced() -> None:
+    """Nothing was sent to it, so that even a POST is sent to another; alone, it is named."""
+    table = RouteTable()
+    with socket.create_server((OTHER, 0), backlog=0) as listening, socket.create_connection(listening.getsockname()):
+        full = Backend("full", *listening.getsockname())
+        async with (
+            new_session(0.2) as to_pods,
+            aiohttp.ClientSession() as session,
+            serving(ENGINE, echo) as engine,
+            serving(FRONT, Proxy(table, to_pods).handle) as port,
+        ):
+            lead(table, port, full)
+            async with session.post(f"http://{FRONT}:{port}/x", data=b"body") as response:
+                assert response.status == 502
+                assert OTHER in (await response.json())["error"]["message"]
+            lead(table, port, full, Backend("a", ENGINE, engine))
+            for _ in range(2):
+                async with session.post(f"http://{FRONT}:{port}/x", data=b"body") as response:
+                    assert response.status == 201
 
 
 async def test_a_request_that_may_have_begun_is_not_sent_twice(front: Any) -> None:

@@ -14,7 +14,7 @@ from plimsoll_runtime import launch
 
 # Stands where vLLM's server module is: the launcher is what is tested here.
 SERVER = """
-import signal, sys, time
+import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print("up", flush=True)
 mode = sys.argv[sys.argv.index("--model") + 1]
@@ -22,6 +22,8 @@ if mode == "dies":
     sys.exit(0)
 if mode == "fails":
     sys.exit(3)
+if mode == "tells":
+    sys.exit(0 if os.getpgrp() != os.getpgid(os.getppid()) and os.getsid(0) == os.getsid(os.getppid()) else 4)
 time.sleep(600)  # longer than a test may take: its end is a death
 """
 
@@ -66,6 +68,12 @@ def test_sigterm_is_passed_on_and_ends_with_0(packages: Path) -> None:
         assert process.stdout.readline() == "up\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+def test_the_engine_has_a_group_of_its_own_in_the_launcher_s_session(packages: Path) -> None:
+    """Not signalled twice, and of no other priority than the launcher was given."""
+    with run(packages, "tells") as process:
+        assert process.wait(60) == launch.ENGINE_DIED  # an exit code of 0 that nobody asked for
 
 
 def test_the_engine_dies_with_its_launcher(packages: Path) -> None:

@@ -16,8 +16,10 @@ from plimsoll_cli.sandbox.node.front.balance import Backend, choose
 from plimsoll_cli.sandbox.node.front.table import RouteTable
 
 logger = logging.getLogger(__name__)
-CONNECT_SECONDS: Final = 2.0
-"""To open a connection to a pod of this machine: more means that it does not accept any."""
+CONNECT_SECONDS: Final = 10.0
+"""To open a connection to a pod of this machine. One that has ended refuses at once; this is for one whose queue of
+connections is full, and long, since on a machine whose processors are all busy this process may stand still for
+seconds: Linux asks again after 1, 3 and 7 s (tcp(7), tcp_syn_retries)."""
 KEEP_ALIVE_SECONDS: Final = 3.0
 """How long an idle connection to a pod is kept: less than the 5 s after which vLLM's server closes its end, so that no
 request is sent into a connection that is being closed."""
@@ -32,14 +34,14 @@ _HOP_BY_HOP: Final = frozenset(
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def new_session() -> aiohttp.ClientSession:
+def new_session(connect_seconds: float = CONNECT_SECONDS) -> aiohttp.ClientSession:
     """A client without limits of its own: the engines decide how much they take."""
     connector = aiohttp.TCPConnector(
         limit=0, limit_per_host=0, keepalive_timeout=KEEP_ALIVE_SECONDS, use_dns_cache=False, force_close=False
     )
     return aiohttp.ClientSession(
         connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
@@ -76,7 +78,7 @@ class Proxy:
             self.outstanding[backend.pod] += 1
             try:
                 return await self._pass(request, backend, body)
-            except aiohttp.ClientConnectorError as error:
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:  # nothing was sent yet
                 failure = str(error)
             except aiohttp.ServerDisconnectedError as error:
                 failure = str(error)
