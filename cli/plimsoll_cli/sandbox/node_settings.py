@@ -16,7 +16,9 @@ from plimsoll_recommender.catalogue.accelerators import catalogue
 PODS_PER_NODE: Final = "110"
 """The kubelet's default."""
 ENGINE_NICENESS: Final = 5
-"""Engines leave the control plane its pace on a small machine."""
+"""The real engine computes all the time and leaves the control plane its pace on a small machine.
+
+A simulated one sleeps for most of each step, and would be late with its tokens if others went before it."""
 _MIB_PER_GIB: Final = 1024
 _VLLM_IMAGES: Final = "vllm/vllm-openai*"
 CPU_IMAGE: Final = "localhost/vllm-cpu"
@@ -117,9 +119,7 @@ def _real_engine_image(pattern: str, nice: int) -> ImageEntry:
     return engine_entry(pattern, program, dict(vllm_environment.CPU_VARIABLES), nice)
 
 
-def engine_entry(
-    pattern: str, program: tuple[str, ...], environment: dict[str, str], nice: int = ENGINE_NICENESS
-) -> ImageEntry:
+def engine_entry(pattern: str, program: tuple[str, ...], environment: dict[str, str], nice: int = 0) -> ImageEntry:
     """`vllm serve` of an image of vLLM's, run by a program of this machine."""
     return ImageEntry(
         pattern=pattern,
