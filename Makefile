@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ENGINE ?= simulated
 DATA ?= ../shared/data
-PYTEST_WORKERS ?= 3
+PYTEST_WORKERS ?= 4
 RECOMMENDER_BENCHMARKS := recommender recommender_latency kernels search recommend_command observation tasks request_logs llm_pilot aiconfigurator
 
 .PHONY: help
