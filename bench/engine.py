@@ -16,13 +16,17 @@ import statistics
 import subprocess
 import sys
 import time
+import timeit
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import bench.figures
+from plimsoll_recommender import EngineConfig, ModelFacts, StepLoad, StepTimeModel, accelerator
 from plimsoll_recommender.scheduler import Request, Scheduler
 from plimsoll_runtime.engine import sizing
+from plimsoll_runtime.engine.http_metrics import HttpMetrics
+from plimsoll_runtime.engine.metrics import EngineMetrics
 from plimsoll_runtime.engine.settings import parse
 
 ADDRESS = "127.0.0.1"
@@ -55,7 +59,8 @@ def run(context: bench.figures.Context) -> list[bench.figures.Figure]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=10)
-    return figures(json.loads(output.read_text()), model_gaps(seconds), busy, said, seconds)
+    measured = figures(json.loads(output.read_text()), model_gaps(seconds), busy, said, seconds)
+    return [*measured, rendering(), predicting()]
 
 
 def figures(
@@ -88,6 +93,31 @@ def figures(
         bench.figures.Figure("engine: truncated streams", float(str(measured["truncated"])), "streams", 0, "=="),
         bench.figures.Figure("engine: said that it cannot keep up", float(said), "times", detail=detail),
     ]
+
+
+def rendering() -> bench.figures.Figure:
+    """How long the text of /metrics takes; while it is made, no step is."""
+    metrics = EngineMetrics("m", 131072, {"block_size": "16"}, created=1.0)
+    http = HttpMetrics(created=1.0)
+    http.observe("/v1/completions", "POST", 200, 0.2, 100, 200)
+    families = (*metrics.families, *http.families)
+
+    def render() -> None:
+        lines: list[str] = []
+        for family in families:
+            family.render(lines)
+        "\n".join(lines)
+
+    best = min(timeit.repeat(render, number=10, repeat=20)) / 10
+    return bench.figures.Figure("engine: /metrics rendered", best * 1e3, "ms", 5.0, "<=", "best of 20 rounds")
+
+
+def predicting() -> bench.figures.Figure:
+    """How long the prediction of one step takes; the engine makes one for every step."""
+    model = StepTimeModel.for_engine(ModelFacts.load("openai/gpt-oss-120b"), accelerator("H100"), EngineConfig())
+    load = StepLoad(500, 500 * 800, 64, 64 * 1500, 64)
+    best = min(timeit.repeat(lambda: model.seconds(load), number=2000, repeat=5)) / 2000
+    return bench.figures.Figure("engine: a step's time predicted", best * 1e6, "us", 20.0, "<=", "best of 5 rounds")
 
 
 def percentile(values: list[float], share: float) -> float:

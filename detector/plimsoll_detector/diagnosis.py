@@ -31,6 +31,10 @@ ENTER_SECONDS: Final = {
 harm, the other's answer has its own stabilisation. The others show over whole windows already; two more looks keep a
 single odd one out."""
 
+CALM: Final = frozenset({DiagnosisKind.NORMAL, DiagnosisKind.UNDERLOAD})
+"""Kinds in which nothing is wrong. What was wrong is over once neither was interrupted for as long as Normal must
+hold, however the two take turns."""
+
 OVERLOAD_UTILIZATION: Final = 1.0
 """Share of the serving replicas' load line above which a service is overloaded: that is what the line means."""
 
@@ -91,6 +95,7 @@ class DiagnosisState:
         since: since when.
         candidate: what the rules said last.
         candidate_since: since when they say so.
+        calm_since: since when they say that nothing is wrong; None when something is.
         last: the diagnosis as it was last told, for a candidate that is not in force yet.
         serving: replicas that serve.
         serving_since: since when as many do.
@@ -100,6 +105,7 @@ class DiagnosisState:
     since: float = 0.0
     candidate: DiagnosisKind | None = None
     candidate_since: float = 0.0
+    calm_since: float | None = None
     last: Diagnosis | None = None
     serving: int = 0
     serving_since: float = 0.0
@@ -127,6 +133,12 @@ class Context:
         serving = self.observation.serving
         return self.demand.total / serving if self.demand is not None and serving else None
 
+    @property
+    def backlog(self) -> float:
+        """Demand per serving replica with all that waits, also what is being worked off; 0 when that is not known."""
+        serving = self.observation.serving
+        return self.demand.backlog / serving if self.demand is not None and serving else 0.0
+
 
 def diagnose(context: Context, state: DiagnosisState, now: float) -> tuple[Diagnosis, DiagnosisState]:
     """The diagnosis, and what to remember.
@@ -142,20 +154,39 @@ def diagnose(context: Context, state: DiagnosisState, now: float) -> tuple[Diagn
     context = replace(context, together=now - state.serving_since)
     found = next(verdict for rule in RULES if (verdict := rule(context)) is not None)
     same = found.kind is state.candidate
-    candidate_since = state.candidate_since if same else now
-    # Nothing was known while blind, so there is nothing to wait for.
-    settled = state.kind in (None, DiagnosisKind.BLIND) or now - candidate_since >= ENTER_SECONDS[found.kind]
-    if found.kind is state.kind or settled:
-        since = state.since if found.kind is state.kind else now
-        told = replace(found, since=since)
-        settled_state = replace(
-            state, kind=found.kind, since=since, candidate=found.kind, candidate_since=candidate_since, last=told
-        )
-        return told, settled_state
-    # Not in force yet: what was, goes on. Measured signals are the new ones.
-    assert state.last is not None
-    held = state.last
-    return held, replace(state, candidate=found.kind, candidate_since=candidate_since)
+    state = replace(
+        state,
+        candidate=found.kind,
+        candidate_since=state.candidate_since if same else now,
+        calm_since=_calm_since(found.kind, state, now),
+    )
+    if not _settled(found.kind, state, now) and _over(state, now):
+        found = _normal(context)
+    elif found.kind is not state.kind and not _settled(found.kind, state, now):
+        # Not in force yet: what was, goes on, on the grounds that it had.
+        assert state.last is not None
+        return state.last, state
+    since = state.since if found.kind is state.kind else now
+    told = replace(found, since=since)
+    return told, replace(state, kind=found.kind, since=since, last=told)
+
+
+def _calm_since(kind: DiagnosisKind, state: DiagnosisState, now: float) -> float | None:
+    if kind not in CALM:
+        return None
+    return now if state.calm_since is None else state.calm_since
+
+
+def _settled(kind: DiagnosisKind, state: DiagnosisState, now: float) -> bool:
+    """Whether the candidate has held for long enough. Nothing was known while blind: there is nothing to wait for."""
+    return state.kind in (None, DiagnosisKind.BLIND) or now - state.candidate_since >= ENTER_SECONDS[kind]
+
+
+def _over(state: DiagnosisState, now: float) -> bool:
+    """Whether what was wrong is over, although no one kind has held for long enough since."""
+    if state.kind is DiagnosisKind.UNDERLOAD or state.calm_since is None:
+        return False
+    return now - state.calm_since >= ENTER_SECONDS[DiagnosisKind.NORMAL]
 
 
 def _blind(context: Context) -> Diagnosis | None:
@@ -219,9 +250,14 @@ def _overload(context: Context) -> Diagnosis | None:
         if latency.missed and latency.target is not None
     ]
     strained = bool(missed) and observation.requests >= MIN_REQUESTS and utilization > STRAINED_UTILIZATION
-    if utilization <= OVERLOAD_UTILIZATION and not strained:
+    queued = context.backlog > OVERLOAD_UTILIZATION
+    if utilization <= OVERLOAD_UTILIZATION and not strained and not queued:
         return None
-    message = _load_message(context, utilization) + (f"; objectives missed: {', '.join(missed)}" if strained else "")
+    message = _load_message(context, utilization)
+    if queued:
+        message += f"; {significant(observation.waiting)} requests wait"
+    if strained:
+        message += f"; objectives missed: {', '.join(missed)}"
     return Diagnosis(DiagnosisKind.OVERLOAD, 0.0, message, contributions=load_contributions(context))
 
 
@@ -237,7 +273,7 @@ def _underload(context: Context) -> Diagnosis | None:
     return Diagnosis(DiagnosisKind.UNDERLOAD, 0.0, message, contributions=load_contributions(context))
 
 
-def _normal(context: Context) -> Diagnosis | None:
+def _normal(context: Context) -> Diagnosis:
     utilization, observation = context.utilization, context.observation
     if utilization is None:
         why = "no replica is ready" if observation.serving == 0 else "there is no load line yet"

@@ -97,7 +97,7 @@ def restore(service: Service) -> Memory:
     if diagnosis.get("kind"):
         kind, since = DiagnosisKind(diagnosis["kind"]), seconds_of(diagnosis["since"])
         told = Diagnosis(kind, since, diagnosis.get("message", ""), tuple(diagnosis.get("pods", ())))
-        remembered = replace(remembered, diagnosis=DiagnosisState(kind, since, kind, since, told))
+        remembered = replace(remembered, diagnosis=DiagnosisState(kind, since, kind, since, last=told))
     history = status.get("history") or ()
     acted_at = seconds_of(history[0]["at"]) if history else None
     state = DecisionState(acted_at=acted_at, line_ratio=_restored_ratio(status, service.policy.load_line))

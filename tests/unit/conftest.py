@@ -1,12 +1,16 @@
-"""`fake_kube`: a Kubernetes API in memory, for what needs its answers but not its validation."""
+"""`fake_kube`: a Kubernetes API in memory, for what needs its answers but not its validation.
+
+`in_virtual_time`: time that passes only when everybody waits for it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,6 +19,7 @@ from plimsoll_kube.errors import Conflict, NotFound
 from plimsoll_kube.resources import Manifest, Resource
 from plimsoll_kube.watching import WatchEvent
 
+Result = TypeVar("Result")
 Path = tuple[str, ...]
 ITEM_KEYS = ("type", "name", "mountPath", "containerPort", "uid", "key")
 
@@ -342,3 +347,42 @@ def _selected(found: Manifest, selector: str) -> bool:
 def fake_kube() -> FakeKube:
     """An empty cluster in memory that knows PodMonitors."""
     return FakeKube()
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop that jumps to the next timer instead of waiting for it. For code without input and output."""
+
+    def __init__(self, late: float) -> None:
+        super().__init__()
+        self._late = late
+        self._now = 0.0
+        self._wait = self._selector.select  # type: ignore[attr-defined]
+        self._selector.select = self._jump  # type: ignore[attr-defined]
+
+    def time(self) -> float:
+        """Seconds since the loop was made."""
+        return self._now
+
+    def _jump(self, timeout: float | None) -> Any:
+        ready = self._wait(0)
+        if not ready:
+            assert timeout is not None, "everybody waits, and for nothing"
+            self._now += timeout + self._late if timeout > 0 else 0.0
+        return ready
+
+
+def run_in_virtual_time(scenario: Coroutine[Any, Any, Result], late: float = 0.0) -> Result:
+    """The result of a coroutine whose sleeps take no time.
+
+    Args:
+        scenario: the coroutine.
+        late: seconds that every timer fires late.
+    """
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(late)) as runner:
+        return runner.run(scenario)
+
+
+@pytest.fixture
+def in_virtual_time() -> Callable[..., Any]:
+    """`in_virtual_time(scenario(), late=0.0)`."""
+    return run_in_virtual_time

@@ -29,7 +29,7 @@ PHASES: Final = (Phase("calm", 40.0, 0.45), Phase("burst", 80.0, 2.2), Phase("ca
 """Loads relative to the load line, so that the demo asks for the same number of replicas whatever model, GPU or machine
 serves it: within one replica, then about three (2.2 / 0.85 target utilisation), then one again."""
 
-REAL_ENGINE_PHASES: Final = (Phase("calm", 20.0, 0.3), Phase("burst", 170.0, 1.0), Phase("calm again", 80.0, 0.15))
+REAL_ENGINE_PHASES: Final = (Phase("calm", 20.0, 0.3), Phase("burst", 170.0, 0.8), Phase("calm again", 70.0, 0.15))
 """For the real engine on two cores: a second replica takes one to two minutes to start and takes half of the machine
 meanwhile, so that a load that one replica carries alone asks for the second and keeps it. What queues up is worked off
 in the last phase."""

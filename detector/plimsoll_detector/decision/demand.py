@@ -12,14 +12,20 @@ for as long as new replicas start; see `decide` for why that difference matters.
 
 A service that works off a queue generates more tokens and holds more requests than arrive. That part ends with the
 queue, so tokens and concurrency are scaled down to the arrivals; otherwise the replicas that drain a queue would ask
-for yet more replicas.
+for yet more replicas. For the same reason only the part of the queue that would be left counts. But the replicas that
+drain it are needed until it is gone: the whole backlog keeps what serves, and asks for nothing beyond.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from plimsoll_detector.decision.policy import QUEUE_DRAIN_SECONDS, WORK_RATIO_BOUNDS, LoadLine
+from plimsoll_detector.decision.policy import (
+    QUEUE_DRAIN_SECONDS,
+    SCALE_OUT_UTILIZATION,
+    WORK_RATIO_BOUNDS,
+    LoadLine,
+)
 from plimsoll_detector.observation import Observation
 
 
@@ -32,6 +38,8 @@ class Demand:
         tokens: by generated tokens.
         queue: by arrivals plus the queue's drain.
         concurrency: by requests in flight.
+        backlog: by all that waits, as if nothing of it were being worked off.
+        kept: by the same, but no more than keeps what serves.
         work_ratio: work of an observed request over that of an assumed one.
         line: requests per second, of the observed lengths, that one replica carries at its load line.
     """
@@ -40,6 +48,8 @@ class Demand:
     tokens: float
     queue: float
     concurrency: float
+    backlog: float
+    kept: float
     work_ratio: float
     line: float
 
@@ -51,7 +61,7 @@ class Demand:
     @property
     def total(self) -> float:
         """Replicas that what arrives and what has piled up need."""
-        return max(self.flow, self.queue, self.concurrency)
+        return max(self.flow, self.queue, self.concurrency, self.kept)
 
     @property
     def leading(self) -> str:
@@ -61,6 +71,7 @@ class Demand:
             "generated tokens": self.tokens,
             "the queue": self.queue,
             "requests in flight": self.concurrency,
+            "the queue being worked off": self.kept,
         }
         return max(views, key=lambda name: views[name])
 
@@ -98,11 +109,21 @@ def assess(observation: Observation, line: LoadLine, line_ratio: float, startup:
     excess = max(observation.started - observation.arrivals, 0.0)
     of_arrivals = observation.arrivals / observation.started if excess else 1.0
     left = max(observation.waiting - excess * max(startup, QUEUE_DRAIN_SECONDS), 0.0)
+
+    def queue(waiting: float) -> float:
+        return (observation.arrivals + waiting / QUEUE_DRAIN_SECONDS) / carried
+
+    def concurrency(waiting: float) -> float:
+        return (observation.running_mean * of_arrivals + waiting) / (line.concurrency * line_ratio)
+
+    backlog = max(queue(observation.waiting), concurrency(observation.waiting))
     return Demand(
         requests=observation.arrivals / carried,
         tokens=observation.generation_tokens * of_arrivals / (line.output_tokens_per_second * line_ratio),
-        queue=(observation.arrivals + left / QUEUE_DRAIN_SECONDS) / carried,
-        concurrency=(observation.running_mean * of_arrivals + left) / (line.concurrency * line_ratio),
+        queue=queue(left),
+        concurrency=concurrency(left),
+        backlog=backlog,
+        kept=min(backlog, SCALE_OUT_UTILIZATION * observation.serving),
         work_ratio=ratio,
         line=carried,
     )

@@ -57,6 +57,21 @@ def test_a_flash_crowd_is_met_without_running_away(startup: int, clock: Any, fle
     assert min(at for at, after in changes if after >= needed) <= 300 + 90
 
 
+def test_no_replica_goes_while_a_queue_stands(clock: Any, fleet: Any, policy: Policy) -> None:
+    """Replicas that start slower than a surplus must last: a crowd's queue keeps them until it has been served."""
+    served = fleet(startup=400, asked=2, serving=2)
+    queue: list[float] = []
+
+    def crowd(at: int) -> float:
+        queue.append(served.waiting)
+        return 3.0 if at < 300 else 20.0 if at < 1100 else 0.5
+
+    _, changes = drive(clock, served, replace(policy, max_replicas=4), crowd, 3000)
+    fewer = [(after, queue[at]) for at, after in changes if at > 1100]
+    assert fewer == [(3, 0.0), (2, 0.0), (1, 0.0)]
+    assert queue[1100] > 5000.0
+
+
 def test_a_slow_decline_is_followed_down(clock: Any, fleet: Any, policy: Policy) -> None:
     """From 16 to 2 requests/s over an hour: down in steps, never up again, nobody waits."""
     end, changes = drive(clock, fleet(asked=10, serving=10), policy, lambda at: max(16.0 - at * 14.0 / 3600, 2.0), 5400)

@@ -91,6 +91,22 @@ def test_a_queue_on_settled_replicas_asks_for_more(policy: Policy, observation: 
     assert service.current > 4
 
 
+def test_a_queue_that_is_worked_off_keeps_the_replicas_until_it_is_gone(
+    policy: Policy, observation: Make, clock: Any
+) -> None:
+    """Twelve starting where two arrive a second: none is added for the queue, and none removed while there is one."""
+    service = clock(policy, 8)
+    service.ticks(observation(6.0, 8), 600)
+    draining = observation(1.0, 8, started=12.0, running_mean=120.0, generation_tokens=3000.0, waiting=500.0)
+    made = service.ticks(draining, 900)
+    assert service.current == 8
+    assert made.diagnosis.kind is DiagnosisKind.OVERLOAD
+    assert "500 requests wait" in made.diagnosis.message
+    assert "the queue being worked off" in made.decision.message
+    service.ticks(observation(1.0, 8), 600)
+    assert service.current < 8
+
+
 def test_longer_requests_need_more_replicas(policy: Policy, observation: Make, clock: Any) -> None:
     """Twice the output at the same rate is twice the work, also before the tokens show it."""
     service = clock(policy, 4)

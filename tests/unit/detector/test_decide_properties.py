@@ -75,17 +75,25 @@ def test_bounds_budget_and_pace_are_kept(
 
 
 @examples
-@given(loads=loads, queue=queues, quality=qualities, current=st.integers(1, 20))
+@given(loads=loads, queue=queues, drain=st.floats(0.0, 50.0), quality=qualities, current=st.integers(1, 20))
 def test_it_never_scales_in_while_above_target(
-    loads: list[float], queue: float, quality: Quality, current: int, policy: Policy, observation: Make, clock: Any
+    loads: list[float],
+    queue: float,
+    drain: float,
+    quality: Quality,
+    current: int,
+    policy: Policy,
+    observation: Make,
+    clock: Any,
 ) -> None:
-    """Nor to fewer than would carry the present load at the target."""
+    """Nor to fewer than would carry the present load at the target, nor below what serves while a queue needs that."""
     eager = replace(policy, scale_in_stabilization=0.0)
-    seen = [observation(load, current, waiting=queue, quality=quality) for load in loads]
-    for before, _, made in run(clock, eager, current, seen):
+    seen = [observation(load, current, waiting=queue, started=load * 2.0 + drain, quality=quality) for load in loads]
+    for before, observed, made in run(clock, eager, current, seen):
         if made.decision.bounded < before:
             assert made.demand is not None
             assert made.demand.total / made.decision.bounded <= SCALE_OUT_UTILIZATION
+            assert made.demand.backlog < observed.serving or made.decision.bounded >= observed.serving
 
 
 @examples

@@ -93,6 +93,17 @@ def test_one_odd_look_is_no_diagnosis(policy: Policy, observation: Make, clock: 
     assert service.tick(observation(5.0, 4)).diagnosis.kind is DiagnosisKind.OVERLOAD
 
 
+def test_an_overload_is_over_however_the_calm_looks(policy: Policy, observation: Make, clock: Any) -> None:
+    """Within the load line and far below it by turns, neither for long: the overload ends all the same."""
+    service = clock(policy, 4)
+    service.follow = False
+    service.ticks(observation(6.0, 4), 120)
+    kinds = [service.tick(observation(load, 4)).diagnosis.kind for load in (1.0, 3.0, 1.0, 3.0, 1.0, 3.0)]
+    assert kinds == [DiagnosisKind.OVERLOAD] * 2 + [DiagnosisKind.NORMAL] * 4
+    assert service.ticks(observation(1.0, 4), 120).diagnosis.kind is DiagnosisKind.UNDERLOAD
+    assert service.tick(observation(3.0, 4)).diagnosis.kind is DiagnosisKind.UNDERLOAD
+
+
 def test_a_backlog_from_before_its_peers_came_is_no_fault(policy: Policy, observation: Make, clock: Any) -> None:
     """The replica that was there first works it off, with first tokens later than its peers have served; a time to
     first token that all the replicas have seen is compared."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -27,27 +26,6 @@ class Constant:
     def seconds(self, load: StepLoad) -> float:
         """Seconds of a step."""
         return STEP
-
-
-class LateLoop(asyncio.SelectorEventLoop):
-    """An event loop on which time passes only while everybody waits, and every timer is a millisecond late."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._now = 0.0
-        self._wait = self._selector.select  # type: ignore[attr-defined]
-        self._selector.select = self._jump  # type: ignore[attr-defined]
-
-    def time(self) -> float:
-        """Seconds since the loop was made."""
-        return self._now
-
-    def _jump(self, timeout: float | None) -> Any:
-        ready = self._wait(0)
-        if not ready:
-            assert timeout is not None, "everybody waits, and for nothing"
-            self._now += timeout + LATE if timeout > 0 else 0.0
-        return ready
 
 
 class Tokens:
@@ -82,7 +60,7 @@ async def core() -> AsyncIterator[EngineCore]:
         await task
 
 
-def test_lateness_does_not_add_up() -> None:
+def test_lateness_does_not_add_up(in_virtual_time: Callable[..., float]) -> None:
     async def scenario() -> float:
         core, tokens = engine(), Tokens()
         running = asyncio.create_task(core.run())
@@ -92,8 +70,7 @@ def test_lateness_does_not_add_up() -> None:
         running.cancel()
         return tokens.times[-1] - began
 
-    with asyncio.Runner(loop_factory=LateLoop) as runner:
-        elapsed = runner.run(scenario())
+    elapsed = in_virtual_time(scenario(), late=LATE)
     # Timers of an event loop are late by a millisecond each: 100 ms in all if it added up.
     assert 100 * STEP <= elapsed < 100 * STEP + 0.06
 

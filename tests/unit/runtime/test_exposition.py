@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Counter as TheirCounter
 from prometheus_client import Gauge as TheirGauge
@@ -61,17 +59,11 @@ def test_buckets_of_token_counts_depend_on_the_longest_context() -> None:
     assert token_buckets(20) == (1, 2, 5, 10, 20)
 
 
-def test_all_families_render_in_a_fraction_of_a_step() -> None:
+def test_all_families_render_and_scrapes_are_not_counted() -> None:
     metrics = EngineMetrics("m", 131072, {"block_size": "16"}, created=1.0)
     http = HttpMetrics(created=1.0)
     http.observe("/v1/completions", "POST", 200, 0.2, 100, 200)
     http.observe("/metrics", "GET", 200, 0.2, 100, 200)
-    best = float("inf")
-    for _ in range(5):
-        began = time.thread_time()  # the processor's time: others that want it, too, do not count
-        rendered = text(*metrics.families, *http.families)
-        best = min(best, time.thread_time() - began)
+    rendered = text(*metrics.families, *http.families)
     assert rendered.count("\n") > 500
     assert '/metrics"' not in rendered
-    # 5 ms is what a step may be late; it takes about 1 ms.
-    assert best < 0.005
