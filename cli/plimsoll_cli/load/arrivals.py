@@ -33,6 +33,8 @@ DEFAULT_INPUT: Final = "1000"
 DEFAULT_OUTPUT: Final = "200"
 DEFAULT_FACTOR: Final = 5.0
 DEFAULT_HOLD_SECONDS: Final = 30.0
+MOST_REQUESTS: Final = 2_000_000
+"""Of one run. All are drawn, and all records kept, before the report: about 1 KiB of memory each."""
 
 # Options that mean something only for some shapes, or for a trace: one that would be ignored is refused.
 _TRACE: Final = "trace"
@@ -102,6 +104,7 @@ def traffic_of(options: TrafficOptions) -> Traffic:
     traffic = _replayed(options, options.trace) if options.trace else _drawn(options)
     requests = traffic.requests
     if options.rate_factor != 1:
+        _check_number(len(requests) * options.rate_factor)
         requests = scale_rate(requests, options.rate_factor, options.seed)
     if options.length_factor != 1 or options.context is not None:
         requests = scale_lengths(requests, options.length_factor, options.context)
@@ -121,8 +124,13 @@ def _check_applicable(options: TrafficOptions) -> None:
             raise ValueError(f"--{name.replace('_', '-')} is for {known}, not for {asked}")
 
 
-def lengths(text: str, context: int | None = None) -> LengthDistribution:
+def lengths(option: str, text: str, context: int | None = None) -> LengthDistribution:
     """Lengths from `1000` (every request) or `1200:4000` (lognormal with this mean and p95).
+
+    Args:
+        option: the option that gives them, for what is said of a wrong one.
+        text: what it gives.
+        context: longest that a request may be.
 
     Raises:
         ValueError: it is neither.
@@ -132,8 +140,8 @@ def lengths(text: str, context: int | None = None) -> LengthDistribution:
         return Lognormal(float(mean), float(p95), context) if colon else Fixed(int(mean))
     except ValueError as error:
         if "could not convert" in str(error) or "invalid literal" in str(error):
-            raise ValueError(f"{text!r}: write a number of tokens (1000) or mean:p95 (1200:4000)") from None
-        raise
+            raise ValueError(f"{option} {text!r}: write a number of tokens (1000) or mean:p95 (1200:4000)") from None
+        raise ValueError(f"{option}: {error}") from None
 
 
 def parse_pairs(text: str, what: str) -> list[tuple[float, float]]:
@@ -179,17 +187,34 @@ def _drawn(options: TrafficOptions) -> Traffic:
     assert name is not None
     if name in SHAPES:
         model = shape(name, mean_rate=options.rate, duration=options.duration)
-        inputs = lengths(options.input_tokens, options.context) if options.input_tokens else model.input_tokens
-        outputs = lengths(options.output_tokens, options.context) if options.output_tokens else model.output_tokens
+        inputs = (
+            lengths("--input-tokens", options.input_tokens, options.context)
+            if options.input_tokens
+            else model.input_tokens
+        )
+        outputs = (
+            lengths("--output-tokens", options.output_tokens, options.context)
+            if options.output_tokens
+            else model.output_tokens
+        )
         model = TrafficModel(model.profile, model.cv if options.cv is None else options.cv, inputs, outputs)
     else:
-        inputs = lengths(options.input_tokens or DEFAULT_INPUT, options.context)
-        outputs = lengths(options.output_tokens or DEFAULT_OUTPUT, options.context)
+        inputs = lengths("--input-tokens", options.input_tokens or DEFAULT_INPUT, options.context)
+        outputs = lengths("--output-tokens", options.output_tokens or DEFAULT_OUTPUT, options.context)
         model = TrafficModel(_profile(options), 1.0 if options.cv is None else options.cv, inputs, outputs)
     label = f"{name} {model.profile.mean_rate:.3g} requests/s for {model.profile.duration:g} s"
     if model.cv != 1:
         label += f", CV {model.cv:g}"
+    _check_number(model.profile.mean_rate * model.profile.duration)
     return Traffic(model.requests(options.seed), model.profile.duration, label)
+
+
+def _check_number(requests: float) -> None:
+    if requests > MOST_REQUESTS:
+        raise ValueError(
+            f"this traffic is about {requests:.3g} requests, and one run sends at most {MOST_REQUESTS:,}: "
+            "lower the rate or the duration, or run several"
+        )
 
 
 def _profile(options: TrafficOptions) -> RateProfile:

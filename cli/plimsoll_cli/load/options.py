@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,17 @@ class DurationType(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class FiniteRange(click.FloatRange):
+    """A number within bounds, and a number at all: `nan` is within every bound, and `inf` has no end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
 class ServiceType(click.ParamType[tuple[str, str]]):
     """`namespace/name`, or `name` in the namespace `default`."""
 
@@ -45,7 +57,7 @@ class ServiceType(click.ParamType[tuple[str, str]]):
 
 
 DURATION = DurationType()
-POSITIVE = click.FloatRange(min=0, min_open=True)
+POSITIVE = FiniteRange(min=0, min_open=True)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
@@ -79,13 +91,13 @@ def traffic_options(command: Command) -> Command:
         click.option("--shape", type=click.Choice(SHAPE_NAMES), help="Arrivals over time."),
         click.option("--rate", type=POSITIVE, help="Requests per second (flash: before and after; azure: mean)."),
         click.option("--duration", type=DURATION, help="How long requests are sent."),
-        click.option("--cv", type=click.FloatRange(min=0), help="Coefficient of variation of the gaps; 1 is Poisson."),
+        click.option("--cv", type=FiniteRange(min=0), help="Coefficient of variation of the gaps; 1 is Poisson."),
         click.option("--steps", help="steps: rate:seconds of each, such as 2:60,8:60,2:60."),
-        click.option("--factor", type=click.FloatRange(min=1), help="flash: peak over base (default 5)."),
+        click.option("--factor", type=FiniteRange(min=1), help="flash: peak over base (default 5)."),
         click.option("--start", type=DURATION, help="flash: when the rise begins (default 0s)."),
         click.option("--ramp", type=DURATION, help="flash: how long it rises, and falls (default 0s)."),
         click.option("--hold", type=DURATION, help="flash: how long it peaks (default 30s)."),
-        click.option("--low", type=click.FloatRange(min=0), help="daily: least requests per second."),
+        click.option("--low", type=FiniteRange(min=0), help="daily: least requests per second."),
         click.option("--high", type=POSITIVE, help="daily: most requests per second."),
         click.option("--period", type=DURATION, help="daily: one day; default the whole duration."),
         click.option("--trace", type=FILE, help="Replay a CSV: TIMESTAMP,ContextTokens,GeneratedTokens."),
@@ -107,7 +119,7 @@ def judging_options(command: Command) -> Command:
         click.option("--tpot", type=DURATION, help="Objective: time per output token."),
         click.option("--e2e", type=DURATION, help="Objective: time for the whole answer."),
         click.option("--percentile", type=click.IntRange(50, 99), help="At which they must hold (default 95)."),
-        click.option("--require-attainment", type=click.FloatRange(0, 1), help="Exit 1 below this share."),
+        click.option("--require-attainment", type=FiniteRange(0, 1), help="Exit 1 below this share."),
         click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
         click.option("--html", type=NEW_FILE, help="Also write a report with plots."),
     )(command)

@@ -79,6 +79,10 @@ async def test_too_little_attainment_is_exit_code_1(endpoint) -> None:  # type: 
         ([*SHORT, "--trace", __file__], "either --shape or --trace"),
         (["--trace", __file__], "none of the columns"),
         (["--shape", "poisson", "--rate", "0.001", "--duration", "1s"], "no request in it"),
+        (["--shape", "poisson", "--rate", "nan", "--duration", "1s"], "not a finite number"),
+        (["--shape", "poisson", "--rate", "1e12", "--duration", "1s"], "about 1e+12 requests"),
+        ([*SHORT, "--rate-factor", "1e9"], "one run sends at most 2,000,000"),
+        ([*SHORT, "--input-tokens", "0"], "--input-tokens: a length must be 1 token or more, not 0"),
     ],
 )
 def test_wrong_input_is_exit_code_2(arguments: list[str], complaint: str) -> None:
