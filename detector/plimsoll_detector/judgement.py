@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from plimsoll_detector.decision import demand as demands
 from plimsoll_detector.decision import load_line, ownership
@@ -15,6 +15,9 @@ from plimsoll_detector.decision.policy import Policy
 from plimsoll_detector.decision.state import DecisionState
 from plimsoll_detector.diagnosis import Context, Diagnosis, DiagnosisState, diagnose
 from plimsoll_detector.observation import Observation
+
+MOST_ELAPSED_TICKS: Final = 4
+"""Ticks that one tick's evidence may count for: what was so while nobody could look is not known."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def _corrected(
         policy.load_line,
         diagnosis.kind,
         settled=same and after.pending_since is None,
-        elapsed=now - (before.last_tick if before.last_tick is not None else now),
+        elapsed=min(now - before.last_tick, MOST_ELAPSED_TICKS * policy.interval)
+        if before.last_tick is not None
+        else 0.0,
     )
     return replace(after, line_ratio=ratio)

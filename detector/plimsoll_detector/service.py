@@ -92,6 +92,7 @@ def read(manifest: Manifest, spec: LLMServiceSpec, rules: Rules) -> Service:
         scale_in_stabilization=parse_duration(scaling.scale_in_stabilization),
         scale_to_zero_after=_seconds(scaling.scale_to_zero_after),
         budget_per_hour=None if scaling.budget_per_hour is None else float(scaling.budget_per_hour),
+        max_count_replicas=max_count_replicas(status, spec),
         replica_cost=replica_cost(status, spec),
         load_line=load_line(status, spec),
         paused=spec.paused,
@@ -117,6 +118,18 @@ def load_line(status: Mapping[str, Any], spec: LLMServiceSpec) -> LoadLine | Non
     )
     carries = min(line.requests_per_second, line.concurrency, line.output_tokens_per_second)
     return line if carries > 0 else None
+
+
+def max_count_replicas(status: Mapping[str, Any], spec: LLMServiceSpec) -> int | None:
+    """Replicas that `maxCount` of the recommended accelerator has GPUs for; None where it is not given."""
+    config = (status.get("recommendation") or {}).get("config")
+    if not config:
+        return None
+    gpus = int(config["tensorParallelSize"]) * int(config["pipelineParallelSize"])
+    for kind in spec.accelerators:
+        if kind.product == config["accelerator"] and kind.max_count is not None:
+            return kind.max_count // gpus
+    return None
 
 
 def replica_cost(status: Mapping[str, Any], spec: LLMServiceSpec) -> float | None:

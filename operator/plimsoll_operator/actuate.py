@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 
 from plimsoll_api import names
 from plimsoll_api.names import FieldManager
 from plimsoll_kube.client import KubeApi
-from plimsoll_kube.errors import Conflict, Invalid
+from plimsoll_kube.errors import NAMESPACE_TERMINATING, Conflict, Forbidden, Invalid
 from plimsoll_kube.resources import DEPLOYMENT, LLM_SERVICE, POD, Manifest, resource_of
 from plimsoll_operator.conditions.reasons import Reason
 from plimsoll_operator.drift import differences
@@ -57,7 +58,7 @@ class Actuator:
 
         Raises:
             InvalidSpecError: the API server refuses what `spec.podTemplate` makes of the pods.
-            BlockedError: an object of another owner is in the way.
+            BlockedError: an object of another owner, a quota or a policy is in the way.
             ApiError: the API server refuses or cannot be reached.
         """
         live: dict[ChildKey, Manifest] = dict(observed.children)
@@ -118,12 +119,16 @@ class Actuator:
             name = f"{child['kind']} {child['metadata']['name']}"
             text = f"{name} exists and is not this service's: rename the LLMService or remove it ({error.message})"
             raise BlockedError(Reason.NAME_TAKEN, text, NAME_TAKEN_RETRY_S) from None
+        except Forbidden as error:
+            raise _forbidden(child, error) from None
         except Invalid as error:
             raise _refused(child, error) from None
 
     async def _update(self, child: Manifest) -> Manifest:
         try:
             return self._settle(child, await self._api.apply(child, field_manager=FieldManager.OPERATOR))
+        except Forbidden as error:
+            raise _forbidden(child, error) from None
         except Invalid as error:
             raise _refused(child, error) from None
 
@@ -169,4 +174,12 @@ def _refused(child: Manifest, error: Invalid) -> InvalidSpecError | BlockedError
         text = f"the API server refuses the pods; check spec.podTemplate: {error.message}"
         return InvalidSpecError(Reason.INVALID_POD_TEMPLATE, text)
     text = f"the API server refuses {child['kind']} {child['metadata']['name']}: {error.message}"
+    return BlockedError(Reason.REFUSED, text, NAME_TAKEN_RETRY_S)
+
+
+def _forbidden(child: Manifest, error: Forbidden) -> BlockedError | Forbidden:
+    """A quota, a policy, a claim that cannot grow: one child's matter, unless nothing can be written at all."""
+    if error.status != HTTPStatus.FORBIDDEN or error.reason == NAMESPACE_TERMINATING:
+        return error
+    text = f"the API server forbids {child['kind']} {child['metadata']['name']}: {error.message}"
     return BlockedError(Reason.REFUSED, text, NAME_TAKEN_RETRY_S)

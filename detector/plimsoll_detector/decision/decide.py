@@ -172,7 +172,10 @@ def _ceiling(policy: Policy) -> tuple[int, str]:
 
     One replica is kept whatever it costs: a budget that pays for none is a mistake to be told of, not a way to stop.
     """
-    affordable = policy.affordable
+    affordable, counted = policy.affordable, policy.max_count_replicas
+    if counted is not None and counted < policy.max_replicas and (affordable is None or counted < affordable):
+        most = max(counted, 1)
+        return most, f"maxCount of the accelerator has GPUs for: {most}"
     if affordable is not None and affordable < 1:
         return 1, f"one, although budgetPerHour {format_decimal(policy.budget_per_hour or 0.0, 2)} pays for none"
     if affordable is not None and affordable < policy.max_replicas:
@@ -309,7 +312,8 @@ def _scale_out(current: int, wanted: int, demand: Demand, policy: Policy, state:
     highest, why = _ceiling(policy)
     load = _load(demand)
     if current >= highest:
-        reason = Reason.AT_MAXIMUM if highest == policy.max_replicas else Reason.OVER_BUDGET
+        by_budget = policy.affordable is not None and policy.affordable <= highest < policy.max_replicas
+        reason = Reason.OVER_BUDGET if by_budget else Reason.AT_MAXIMUM
         return _hold(current, reason, f"{load}, which asks for {wanted}; no more than {why}", wanted)
     if policy.budget_per_hour is not None and policy.replica_cost is None:
         message = f"{load}, which asks for {wanted}; a replica's price is unknown, so budgetPerHour cannot be kept"

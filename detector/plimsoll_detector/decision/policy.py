@@ -64,6 +64,7 @@ class Policy:
         scale_in_stabilization: seconds the surplus must have lasted.
         scale_to_zero_after: seconds without a request until the last replica stops; None keeps it.
         budget_per_hour: most money per hour; None is no limit.
+        max_count_replicas: most that `maxCount` of their accelerator allows; None is no limit.
         replica_cost: money per replica and hour; None when it is not known.
         load_line: what one replica carries; None without a recommendation.
         paused: whether the service is to be left as it is.
@@ -80,6 +81,7 @@ class Policy:
     scale_in_stabilization: float = 300.0
     scale_to_zero_after: float | None = None
     budget_per_hour: float | None = None
+    max_count_replicas: int | None = None
     replica_cost: float | None = None
     load_line: LoadLine | None = None
     paused: bool = False

@@ -81,6 +81,8 @@ def none_ready(situation: Situation) -> Verdict | None:
     failing = _failing(situation.current)
     if failing is not None:
         text += f": {_failure_text(situation, *failing)}"
+    elif (said := _replica_failure(situation)) is not None:
+        text += f": {said}"
     return Verdict("False", Reason.NO_REPLICA_READY, text)
 
 
@@ -112,6 +114,14 @@ def unschedulable(situation: Situation) -> Verdict | None:
         return None
     text = f"{len(pending)} of {situation.wanted} replicas find no node: {pending[0].unschedulable}"
     return Verdict("False", Reason.UNSCHEDULABLE, text)
+
+
+def pods_refused(situation: Situation) -> Verdict | None:
+    """Pods are not even created: a quota or a policy is in the way."""
+    said = _replica_failure(situation)
+    if said is None or situation.ready >= (situation.wanted or 0):
+        return None
+    return Verdict("False", Reason.PODS_REFUSED, f"{situation.ready} of {situation.wanted} replicas ready: {said}")
 
 
 def failing(situation: Situation) -> Verdict | None:
@@ -172,6 +182,7 @@ CHAINS: Final[dict[ConditionType, tuple[Check, ...]]] = {
         not_accepted,
         blocked,
         unschedulable,
+        pods_refused,
         failing,
         rolling_out,
         starting,
@@ -190,6 +201,13 @@ def describe(recommendation: RecommendationStatus) -> str:
         f"{config.accelerator}, TP {config.tensor_parallel_size}{pipeline}, {config.max_num_seqs} sequences, "
         f"context {config.max_model_len}"
     )
+
+
+def _replica_failure(situation: Situation) -> str | None:
+    """What the API server said when it would not take a pod of the Deployment, if it did."""
+    conditions = ((situation.deployment or {}).get("status") or {}).get("conditions") or []
+    said = (one.get("message") for one in conditions if one["type"] == "ReplicaFailure" and one["status"] == "True")
+    return next(said, None)
 
 
 def _failing(pods: Iterable[PodView]) -> tuple[PodView, Failure] | None:

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     PAUSED = "Paused"
     NAME_TAKEN = "NameTaken"
     REFUSED = "ChildRefused"
+    PODS_REFUSED = "PodsRefused"
     UNSCHEDULABLE = "Unschedulable"
     OUT_OF_GPU_MEMORY = "OutOfGpuMemory"
     OUT_OF_MEMORY = "OutOfMemory"

@@ -120,6 +120,9 @@ def test_longer_requests_need_more_replicas(policy: Policy, observation: Make, c
     [
         ({"max_replicas": 4}, Reason.SCALE_OUT, 4),
         ({"max_replicas": 2}, Reason.AT_MAXIMUM, 2),
+        ({"max_count_replicas": 4}, Reason.SCALE_OUT, 4),
+        ({"max_count_replicas": 2}, Reason.AT_MAXIMUM, 2),
+        ({"max_count_replicas": 4, "budget_per_hour": 9.6, "replica_cost": 3.2}, Reason.SCALE_OUT, 3),
         ({"budget_per_hour": 9.6, "replica_cost": 3.2}, Reason.SCALE_OUT, 3),
         ({"budget_per_hour": 7.0, "replica_cost": 3.2}, Reason.OVER_BUDGET, 2),
         ({"budget_per_hour": 7.0}, Reason.PRICE_UNKNOWN, 2),

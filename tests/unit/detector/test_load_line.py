@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from plimsoll_api.v1alpha1 import DiagnosisKind
 from plimsoll_detector.decision.load_line import RATIO_BOUNDS, next_ratio
-from plimsoll_detector.decision.policy import LoadLine
-from plimsoll_detector.observation import Latency, Observation, PodReading, Quality
+from plimsoll_detector.decision.policy import LoadLine, Policy
+from plimsoll_detector.observation import Latency, Observation, PodReading, Problem, Quality
 
 Make = Callable[..., Observation]
 MISSED = {"ttft": Latency(3.0, 2.0, 0.8)}
@@ -74,3 +75,13 @@ def test_it_stays_within_its_bounds(load: float, ratio: float, waits: bool, elap
     seen = Observation(0.0, Quality(), serving=1, pods=(pod,), arrivals=load, requests=load * 60, latencies=MISSED)
     moved = next_ratio(ratio, seen, line, DiagnosisKind.NORMAL, settled=True, elapsed=elapsed)
     assert RATIO_BOUNDS[0] <= moved <= RATIO_BOUNDS[1]
+
+
+def test_one_look_after_an_outage_is_one_look(policy: Policy, observation: Make, clock: Any) -> None:
+    """Half an hour of blindness does not make the first look at a crowd count for half an hour."""
+    service = clock(policy, 4)
+    service.follow = False
+    service.ticks(observation(3.0, 4), 600)
+    service.ticks(observation(3.0, 4, quality=Quality(Problem.STALE, "stale", coverage=0.0)), 1800)
+    made = service.tick(observation(7.6, 4))
+    assert made.memory.decision.line_ratio < 1.15

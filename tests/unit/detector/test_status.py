@@ -202,6 +202,13 @@ def test_what_a_replica_costs(status: dict[str, Any], spec: dict[str, Any], cost
     assert policy.replica_cost == (None if cost is None else pytest.approx(cost))
 
 
+def test_max_count_bounds_the_replicas() -> None:
+    """Nine GPUs are four replicas of two; of another accelerator they bound nothing."""
+    for product, most in (("NVIDIA-L4", 4), ("NVIDIA-L40S", None)):
+        policy = make_service(accelerators=[{"product": product, "maxCount": 9}]).policy
+        assert policy.max_count_replicas == most
+
+
 def test_without_a_recommendation_there_is_no_load_line() -> None:
     """Hence nothing is decided."""
     manifest = make_service().manifest

@@ -84,6 +84,15 @@ def test_blocked(running: Situation, reason: Reason, blocked: str) -> None:
     assert verdict(A, replace(stuck, deployment=None)) == Verdict("False", "NotCreated", blocked)
 
 
+def test_pods_that_admission_refuses(running: Situation) -> None:
+    said = 'pods "chat-engine-7d9" is forbidden: exceeded quota: gpus'
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": said}
+    refused = replace(running, pods=(), deployment=deployment(observedGeneration=3, conditions=[failure]))
+    assert verdict(P, refused) == Verdict("False", "PodsRefused", f"0 of 2 replicas ready: {said}")
+    assert verdict(A, refused) == Verdict("False", "NoReplicaReady", f"0 of 2 replicas ready: {said}")
+    assert verdict(P, replace(running, deployment=refused.deployment)).reason != "PodsRefused"
+
+
 def test_paused_and_not_yet_created(running: Situation) -> None:
     assert verdict(P, replace(running, paused=True)).reason == "Paused"
     assert verdict(A, replace(running, deployment=None)).reason == "NotCreated"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from plimsoll_api import names
-from plimsoll_kube.errors import ApiUnavailable
+from plimsoll_kube.errors import ApiUnavailable, Forbidden
 from plimsoll_kube.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -170,6 +170,24 @@ async def test_somebody_elses_service_of_that_name_is_not_taken(harness: Any, se
     assert outcome.result == "blocked"
     assert harness.condition("Progressing")[:2] == ("False", "NameTaken")
     assert harness.kube.see(SERVICE, "ml", "chat")["spec"]["selector"] == {"app": "shop"}
+
+
+async def test_a_child_that_a_quota_forbids_holds_back_no_other(harness: Any, service: Any) -> None:
+    message = 'persistentvolumeclaims "chat-weights" is forbidden: exceeded quota: team'
+
+    def quota(number: int, verb: str, kind: str, name: str) -> None:
+        if verb == "apply" and kind == PERSISTENT_VOLUME_CLAIM.kind:
+            raise Forbidden(403, "Forbidden", message)
+
+    harness.kube.before = quota
+    model = service()["spec"]["model"]
+    harness.kube.put(service(model={**model, "cache": {"size": "200Gi"}}))
+    outcome = await harness.settle()
+    assert outcome.result == "blocked"
+    assert children(harness) == CHILDREN
+    status, reason, text = harness.condition("Progressing")
+    assert (status, reason) == ("False", "ChildRefused")
+    assert message in text
 
 
 async def test_no_pod_monitor_where_its_api_is_absent(harness: Any, service: Any) -> None:
