@@ -141,6 +141,7 @@ def observe(
     pods: Collection[PodFacts],
     objectives: Objectives,
     limits: Limits,
+    revision: str | None = None,
 ) -> Observation:
     """What is known of one service now.
 
@@ -150,17 +151,19 @@ def observe(
         pods: the service's pods as the API server has them.
         objectives: percentile and targets.
         limits: when data is too old or too early.
+        revision: of the pods that the recommendation is of; None when that is not known.
     """
     serving = [pod for pod in pods if pod.serving]
     samples = samples or ServiceSamples()
     quality = assess(reading, samples, serving, limits)
-    readings = tuple(_pod_reading(pod.name, samples, reading.at) for pod in serving)
+    readings = tuple(_pod_reading(pod, samples, reading.at) for pod in serving)
     bare = Observation(
         reading.at,
         quality,
         serving=len(serving),
         starting=sum(not pod.ready and not pod.leaving for pod in pods),
         leaving=sum(pod.leaving for pod in pods),
+        outdated=sum(None not in (revision, pod.revision) and pod.revision != revision for pod in serving),
         pods=readings,
     )
     if not quality.usable:
@@ -279,8 +282,9 @@ def _listing(text: str, pods: Collection[str], shown: int = 3) -> str:
     return f"{text} {first}" + (f" and {len(pods) - shown} more" if len(pods) > shown else "")
 
 
-def _pod_reading(name: str, samples: ServiceSamples, at: float) -> PodReading:
+def _pod_reading(pod: PodFacts, samples: ServiceSamples, at: float) -> PodReading:
     """One replica's own measurements; what is not finite is None."""
+    name = pod.name
     values = {signal: value for signal, value in samples.pods.get(name, {}).items() if math.isfinite(value)}
     finished = samples.finished.get(name)
     scraped_at = values.get(Signal.SCRAPED_AT)
@@ -299,6 +303,7 @@ def _pod_reading(name: str, samples: ServiceSamples, at: float) -> PodReading:
         kv_usage=values.get(Signal.KV_USAGE),
         itl=_ratio(values.get(Signal.ITL_SUM), values.get(Signal.ITL_COUNT)),
         ttft=_ratio(values.get(Signal.TTFT_SUM), values.get(Signal.STARTED)),
+        revision=pod.revision,
     )
 
 

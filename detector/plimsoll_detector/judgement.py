@@ -77,21 +77,28 @@ def judge(
         memory: what was remembered.
         now: seconds since the epoch.
     """
-    remembered = memory.decision
-    demand = None
-    if observation.quality.usable and policy.load_line is not None:
-        demand = demands.assess(observation, policy.load_line, remembered.line_ratio, remembered.startup)
+    remembered = load_line.followed(memory.decision, policy.load_line, observation.outdated)
+    demand = _demand(observation, policy, remembered)
     diagnosis, diagnosis_state = diagnose(Context(observation, demand, current or 0), memory.diagnosis, now)
     patience = max(policy.scale_in_stabilization, policy.window)
     owner = ownership.foreign_manager(managed_fields)
-    owned, ownership_state = ownership.judge(
-        owner, current or 0, remembered.ownership, remembered.acted_at, patience, now
-    )
+    owned, ownership_state = ownership.judge(owner, current or 0, remembered.ownership, remembered.acted, patience, now)
     before = replace(remembered, ownership=ownership_state)
     decision, after = decide(current, observation, demand, diagnosis.kind, owned, policy, before, now)
     if demand is not None and policy.load_line is not None:
         after = _corrected(after, before, observation, policy, diagnosis, now)
     return Judgement(observation, demand, diagnosis, owned, decision, Memory(diagnosis_state, after))
+
+
+def _demand(observation: Observation, policy: Policy, state: DecisionState) -> Demand | None:
+    """What an observation asks for; by the lower load line while replicas of two configurations serve."""
+    if not observation.quality.usable or policy.load_line is None:
+        return None
+    by_line = demands.assess(observation, policy.load_line, state.line_ratio, state.startup)
+    if state.former is None:
+        return by_line
+    by_former = demands.assess(observation, state.former.line, state.former.ratio, state.startup)
+    return max(by_line, by_former, key=lambda demand: demand.total)
 
 
 def _corrected(
@@ -111,7 +118,7 @@ def _corrected(
         observation,
         policy.load_line,
         diagnosis.kind,
-        settled=same and after.pending_since is None,
+        settled=same and after.pending_since is None and not observation.outdated,
         elapsed=min(now - before.last_tick, MOST_ELAPSED_TICKS * policy.interval)
         if before.last_tick is not None
         else 0.0,

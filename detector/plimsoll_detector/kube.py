@@ -153,4 +153,5 @@ def pod_facts(pod: Manifest) -> PodFacts:
         ready=is_ready,
         leaving="deletionTimestamp" in metadata,
         ready_since=seconds_of(since) if is_ready and since else None,
+        revision=(metadata.get("annotations") or {}).get(names.REVISION_ANNOTATION),
     )

@@ -13,6 +13,7 @@ from typing import Final
 from plimsoll_api.names import ConditionType
 from plimsoll_api.v1alpha1 import DiagnosisKind, ScalingMode
 from plimsoll_detector import status as statuses
+from plimsoll_detector.decision.ownership import Acted
 from plimsoll_detector.features import Key, Limits, ServiceSamples, by_service, observe
 from plimsoll_detector.judgement import Judgement, Memory, judge
 from plimsoll_detector.kube import FleetApi, Snapshot
@@ -147,7 +148,7 @@ class Detector:
         if known is None or known.uid != service.uid:
             known = self._remembered[service.key] = Remembered(service.uid, statuses.restore(service))
         pods = snapshot.pods.get(service.key, ())
-        observation = observe(reading, samples, pods, service.objectives, limits)
+        observation = observe(reading, samples, pods, service.objectives, limits, service.revision)
         managed_fields = service.manifest["metadata"].get("managedFields") or ()
         judgement = judge(service.current, observation, managed_fields, service.policy, known.memory, now)
         known.memory = judgement.memory
@@ -172,7 +173,7 @@ class Detector:
             logger.info("the replicas changed meanwhile", extra={"service": "/".join(service.key)})
             return False
         known = self._remembered[service.key]
-        acted = replace(known.memory.decision, acted_at=now)
+        acted = replace(known.memory.decision, acted=Acted(now, decision.bounded))
         known.memory = replace(known.memory, decision=acted)
         self.telemetry.scale_writes.labels("out" if decision.bounded > decision.current else "in").inc()
         logger.info(

@@ -29,12 +29,14 @@ class PodFacts:
         ready: whether its Ready condition is True.
         leaving: whether it has a deletion timestamp.
         ready_since: when it became ready, in seconds since the epoch; None while it is not.
+        revision: of the template it was made from; None for one that does not say.
     """
 
     name: str
     ready: bool
     leaving: bool = False
     ready_since: float | None = None
+    revision: str | None = None
 
     @property
     def serving(self) -> bool:
@@ -61,6 +63,7 @@ class PodReading:
         kv_usage: share of KV blocks in use.
         itl: mean inter-token latency in seconds.
         ttft: mean time to first token in seconds.
+        revision: of the template it was made from; None for one that does not say.
     """
 
     name: str
@@ -77,6 +80,7 @@ class PodReading:
     kv_usage: float | None = None
     itl: float | None = None
     ttft: float | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ class Observation:
         serving: pods that take new requests.
         starting: pods that exist and do not serve yet.
         leaving: pods that finish their streams and go.
+        outdated: serving pods of another revision than the recommendation is of: its load line is not theirs.
         pods: measurements of the serving pods.
         arrivals: requests per second that arrive: those that got their first token, plus the growth of the queue.
         started: requests per second that got their first token.
@@ -155,6 +160,7 @@ class Observation:
     serving: int = 0
     starting: int = 0
     leaving: int = 0
+    outdated: int = 0
     pods: tuple[PodReading, ...] = ()
     arrivals: float = 0.0
     started: float = 0.0

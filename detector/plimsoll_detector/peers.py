@@ -1,6 +1,6 @@
 """Which replica is out of line with its peers. Pure.
 
-Every replica of a service runs the same engine on the same kind of GPU behind the same front, so each is the others'
+Every replica of one revision runs the same engine on the same kind of GPU behind the same front, so each is the others'
 control: load and request mix cancel out. A replica is held against the median and the median absolute deviation of
 the *others*, so that it does not hide itself in a small fleet.
 """
@@ -94,11 +94,11 @@ def outliers(pods: Collection[PodReading], floors: Mapping[str, float], together
     busy = [pod for pod in pods if max(pod.started or 0.0, pod.finished or 0.0) >= MIN_RATE]
     found: dict[str, Outlier] = {}
     for signal, comparison in comparisons.items():
-        values = {pod.name: value for pod in busy if (value := comparison.value(pod)) is not None}
-        for name, value in values.items():
-            peers = [other for peer, other in values.items() if peer != name]
-            if name not in found and peers and _stands_out(value, peers, comparison):
-                found[name] = Outlier(name, signal, value, median(peers))
+        values = [(pod, value) for pod in busy if (value := comparison.value(pod)) is not None]
+        for pod, value in values:
+            peers = [other for peer, other in values if peer is not pod and peer.revision == pod.revision]
+            if pod.name not in found and peers and _stands_out(value, peers, comparison):
+                found[pod.name] = Outlier(pod.name, signal, value, median(peers))
     return list(found.values())
 
 

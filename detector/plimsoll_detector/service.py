@@ -66,6 +66,11 @@ class Service:
         return None if value is None else int(value)
 
     @property
+    def revision(self) -> str | None:
+        """Of the pods that the recommendation is of; None before there are any."""
+        return self.status.get("revision")
+
+    @property
     def status(self) -> Mapping[str, Any]:
         """The status as read."""
         status = self.manifest.get("status") or {}
@@ -113,7 +118,8 @@ def load_line(status: Mapping[str, Any], spec: LLMServiceSpec) -> LoadLine | Non
         requests_per_second=float(predicted["loadLineRequestsPerSecond"]),
         concurrency=float(predicted["loadLineConcurrency"]),
         output_tokens_per_second=float(predicted["outputTokensPerSecond"]),
-        input_tokens_mean=float(spec.workload.input_tokens.mean),
+        # Its own, not the spec's: a spec that was refused leaves the recommendation before it in force.
+        input_tokens_mean=float(predicted.get("inputTokensMean") or spec.workload.input_tokens.mean),
         tpot=parse_duration(predicted["tpot"]),
     )
     carries = min(line.requests_per_second, line.concurrency, line.output_tokens_per_second)

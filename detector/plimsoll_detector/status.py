@@ -19,7 +19,16 @@ from plimsoll_api.v1alpha1 import (
     format_duration,
 )
 from plimsoll_detector import conditions
+from plimsoll_detector.decision.decide import Reason
 from plimsoll_detector.decision.load_line import RATIO_BOUNDS
+from plimsoll_detector.decision.ownership import (
+    AUTOMATIC_MANAGERS,
+    STRIKES,
+    Acted,
+    OwnershipState,
+    Writer,
+    foreign_manager,
+)
 from plimsoll_detector.decision.policy import LoadLine
 from plimsoll_detector.decision.state import DecisionState
 from plimsoll_detector.diagnosis import Diagnosis, DiagnosisState
@@ -99,18 +108,28 @@ def restore(service: Service) -> Memory:
         told = Diagnosis(kind, since, diagnosis.get("message", ""), tuple(diagnosis.get("pods", ())))
         remembered = replace(remembered, diagnosis=DiagnosisState(kind, since, kind, since, last=told))
     history = status.get("history") or ()
-    acted_at = seconds_of(history[0]["at"]) if history else None
-    state = DecisionState(acted_at=acted_at, line_ratio=_restored_ratio(status, service.policy.load_line))
+    acted = Acted(seconds_of(history[0]["at"]), int(history[0]["after"])) if history else None
+    low, high = RATIO_BOUNDS
+    ratio = min(max(float((status.get("observed") or {}).get("loadLineRatio") or 1.0), low), high)
+    state = DecisionState(acted=acted, line_ratio=ratio, ownership=_restored_ownership(service, acted))
     return replace(remembered, decision=state)
 
 
-def _restored_ratio(status: Mapping[str, Any], line: LoadLine | None) -> float:
-    """The correction of the load line that the last process had found."""
-    measured = (status.get("observed") or {}).get("loadLine")
-    if measured is None or line is None:
-        return 1.0
-    low, high = RATIO_BOUNDS
-    return min(max(float(measured) / line.requests_per_second, low), high)
+def _restored_ownership(service: Service, acted: Acted | None) -> OwnershipState:
+    """The foreign write that the last process had seen, so that it does not count as a new one."""
+    decision = service.status.get("decision") or {}
+    manager = foreign_manager(service.manifest["metadata"].get("managedFields") or ())
+    if manager is None or service.current is None or decision.get("current") != service.current:
+        return OwnershipState()
+    # What the decision before was not held for is over; it was after our own last write, or we would own the field.
+    since = acted.at if acted is not None else 0.0
+    reason = decision.get("reason")
+    yielded = reason in (Reason.CONTENDED, Reason.OBEYED)
+    if yielded:
+        since = max(seconds_of(decision["at"]), since)
+    by_strikes = reason == Reason.CONTENDED and manager not in AUTOMATIC_MANAGERS
+    woke = acted is not None and acted.replicas == 0 and not yielded
+    return OwnershipState(Writer(manager, service.current, since, woke), (since,) * STRIKES if by_strikes else ())
 
 
 def _observed(judgement: Judgement, line: LoadLine | None) -> ObservedStatus:
@@ -118,8 +137,9 @@ def _observed(judgement: Judgement, line: LoadLine | None) -> ObservedStatus:
     observation = judgement.observation
     ratio = judgement.memory.decision.line_ratio
     measured_line = None if line is None else significant(line.requests_per_second * ratio)
+    measured_ratio = None if line is None else _number(ratio, digits=3)
     if not observation.quality.usable or observation.measured == 0:
-        return ObservedStatus(load_line=measured_line)
+        return ObservedStatus(load_line=measured_line, load_line_ratio=measured_ratio)
     latencies = observation.latencies
     return ObservedStatus(
         requests_per_second=significant(observation.arrivals),
@@ -131,6 +151,7 @@ def _observed(judgement: Judgement, line: LoadLine | None) -> ObservedStatus:
         tpot=_duration(latencies["tpot"].value) if "tpot" in latencies else None,
         attainment=_number(observation.attainment, digits=3),
         load_line=measured_line,
+        load_line_ratio=measured_ratio,
         prediction_error=_number(_prediction_error(observation, judgement.utilization, line)),
     )
 
@@ -139,7 +160,14 @@ def _prediction_error(observation: Observation, utilization: float | None, line:
     """|predicted - measured| / measured time per output token, near the load line, where the prediction was made."""
     measured = observation.latencies.get("tpot")
     low, high = _PREDICTION_BAND
-    if line is None or measured is None or measured.value <= 0 or utilization is None or not low <= utilization <= high:
+    if (
+        line is None
+        or observation.outdated
+        or measured is None
+        or measured.value <= 0
+        or utilization is None
+        or not low <= utilization <= high
+    ):
         return None
     return abs(line.tpot - measured.value) / measured.value
 

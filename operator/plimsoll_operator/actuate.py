@@ -91,6 +91,22 @@ class Actuator:
         """
         return await self._api.delete(POD, namespace, pod.name, uid=pod.uid or None)
 
+    async def scale(self, deployment: Manifest, replicas: int) -> Manifest:
+        """Give a live Deployment its replicas and nothing else; it as it is then.
+
+        Raises:
+            BlockedError: a quota or a policy is in the way.
+            ApiError: the API server refuses or cannot be reached.
+        """
+        if deployment["spec"].get("replicas") == replicas and _owns_replicas(deployment):
+            return deployment
+        metadata = deployment["metadata"]
+        asked = DEPLOYMENT.manifest(metadata["namespace"], metadata["name"], spec={"replicas": replicas})
+        try:
+            return await self._api.apply(asked, field_manager=FieldManager.OPERATOR_REPLICAS)
+        except Forbidden as error:
+            raise _forbidden(asked, error) from None
+
     async def _apply_child(self, child: Manifest, before: Manifest | None, replicas: int) -> Manifest:
         if child["kind"] == DEPLOYMENT.kind:
             return await self._apply_deployment(child, before, replicas)
@@ -102,13 +118,7 @@ class Actuator:
         if before is None:
             before = await self._create(_with_replicas(child, replicas))
         # First the owner of the replicas, then an apply that no longer mentions them: never neither.
-        if before["spec"].get("replicas") != replicas or not _owns_replicas(before):
-            before = await self._api.apply(
-                DEPLOYMENT.manifest(
-                    child["metadata"]["namespace"], child["metadata"]["name"], spec={"replicas": replicas}
-                ),
-                field_manager=FieldManager.OPERATOR_REPLICAS,
-            )
+        before = await self.scale(before, replicas)
         return await self._update(child) if self._differs(child, before) else before
 
     async def _create(self, child: Manifest) -> Manifest:

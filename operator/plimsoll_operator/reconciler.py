@@ -146,34 +146,44 @@ class Reconciler:
             current = await self._configurations.of(observed, spec)
             situation = replace(situation, recommendation=current.recommendation, paused=spec.paused)
             if not spec.paused:
-                situation = await self._apply(observed, spec, current.recommendation, situation)
+                inputs = await self._inputs(observed, spec, current.recommendation)
+                situation = replace(situation, revision=revision_of(children_of(inputs)))
+                situation = await self._apply(observed, inputs, current.recommendation, situation)
                 situation = await self._step_down(observed, spec, current, situation, now)
         except InvalidSpecError as error:
-            return replace(situation, refused=error, recommendation=observed.recommendation), spec, error
+            situation = await self._follow_replicas(observed, situation)
+            kept = replace(situation, refused=error, recommendation=observed.recommendation, revision="")
+            return kept, spec, error
         except BlockedError as error:
+            situation = await self._follow_replicas(observed, situation)
             if situation.recommendation is None:  # what the spec refers to is missing: nothing was tried
                 return replace(situation, refused=error), spec, error
             return replace(situation, blocked=error), spec, error
         return situation, spec, None
 
+    async def _follow_replicas(self, observed: Observed, situation: Situation) -> Situation:
+        """Scale what runs although the rest of the spec cannot be acted on: scaling goes on, and must not pile up."""
+        paused = bool((observed.service.get("spec") or {}).get("paused"))
+        if situation.deployment is None or situation.wanted is None or paused:
+            return situation
+        try:
+            live = await self._actuator.scale(situation.deployment, situation.wanted)
+        except BlockedError as error:
+            return replace(situation, blocked=error)
+        return replace(situation, deployment=live)
+
     async def _apply(
-        self, observed: Observed, spec: LLMServiceSpec, recommendation: RecommendationStatus, situation: Situation
+        self, observed: Observed, inputs: ServiceInputs, recommendation: RecommendationStatus, situation: Situation
     ) -> Situation:
         """Seed the replicas of a new service, then apply and prune its children."""
-        wanted = spec.replicas
+        wanted = inputs.spec.replicas
         if wanted is None:
-            wanted = first_replicas(spec, recommendation, observed.deployment)
+            wanted = first_replicas(inputs.spec, recommendation, observed.deployment)
             await self._actuator.seed_replicas(observed, wanted)
-        inputs = await self._inputs(observed, spec, recommendation)
         children = children_of(inputs)
         live = await self._actuator.apply(observed, children, wanted)
         await self._actuator.prune(observed, children)
-        return replace(
-            situation,
-            wanted=wanted,
-            deployment=live[DEPLOYMENT.kind, inputs.engine_name],
-            revision=revision_of(children),
-        )
+        return replace(situation, wanted=wanted, deployment=live[DEPLOYMENT.kind, inputs.engine_name])
 
     async def _step_down(
         self,

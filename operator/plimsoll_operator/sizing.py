@@ -211,6 +211,7 @@ def as_status(answer: Recommendation, inputs: SizingInputs) -> RecommendationSta
             load_line_requests_per_second=format_decimal(answer.load_line_rps),
             load_line_concurrency=format_decimal(answer.load_line_concurrency),
             output_tokens_per_second=format_decimal(predicted.throughput.output_tokens_per_second, 1),
+            input_tokens_mean=format_decimal(inputs.workload.input_tokens),
         ),
         reasons=[
             Reason(field=to_camel(r.field), value=r.value, because=r.because) for r in answer.reasons[:_MOST_REASONS]

@@ -77,6 +77,9 @@ class PredictedStatus(ApiModel):
     )
     load_line_concurrency: Decimal = Field(description="Requests in flight on one replica at its load line.")
     output_tokens_per_second: Decimal = Field(description="Of one replica at its load line.")
+    input_tokens_mean: Decimal | None = Field(
+        default=None, description="Mean prompt length that the load line is of, in tokens."
+    )
 
 
 class Reason(ApiModel):
@@ -142,6 +145,7 @@ class ObservedStatus(ApiModel):
     tpot: Duration | None = Field(default=None, description="At the objectives' percentile.")
     attainment: Decimal | None = Field(default=None, description="Share of requests that met the objectives (0 to 1).")
     load_line: Decimal | None = Field(default=None, description="Measured requests per second of one replica.")
+    load_line_ratio: Decimal | None = Field(default=None, description="Measured over predicted load line.")
     prediction_error: Decimal | None = Field(
         default=None, description="|predicted - measured| / measured TPOT, as a fraction."
     )
@@ -238,6 +242,9 @@ class LLMServiceStatus(ApiModel):
     url: str | None = Field(default=None, description="Where clients inside the cluster reach the service.")
     recommendation: RecommendationStatus | None = Field(
         default=None, description="The recommendation in force and its grounds."
+    )
+    revision: str | None = Field(
+        default=None, description="Revision of the pods (of their template) that the recommendation is of."
     )
     served_revision: str | None = Field(
         default=None, description="Revision of the pods (of their template) that last had a ready replica."

@@ -28,7 +28,7 @@ from plimsoll_detector.decision.policy import (
     SCALE_OUT_UTILIZATION,
     Policy,
 )
-from plimsoll_detector.decision.stabilization import Recommendations
+from plimsoll_detector.decision.stabilization import TOLERATED_GAP_INTERVALS, Recommendations
 from plimsoll_detector.decision.state import DecisionState
 from plimsoll_detector.observation import Observation
 from plimsoll_detector.wording import replicas, significant
@@ -64,6 +64,7 @@ class Reason(StrEnum):
     STALLED = "Stalled"
     DEGRADED = "Degraded"
     INCOMPLETE = "IncompleteData"
+    ROLLING_OUT = "RollingOut"
     PRICE_UNKNOWN = "PriceUnknown"
 
 
@@ -115,16 +116,15 @@ def decide(
     """
     if current is None:
         return Decision(0, 0, 0, Reason.NOT_SEEDED, "spec.replicas is not set yet: the operator seeds it"), state
-    held = _not_ours(current, ownership, policy)
-    if held is not None:
-        return held, state
-    bounded = _out_of_bounds(current, policy)
-    if bounded is not None:
-        return bounded, state
-    held = _nothing_to_go_by(current, observation, kind, policy)
-    if held is not None or demand is None:
-        return held or _hold(current, Reason.NO_LOAD_LINE, "there is no load line to hold the demand against"), state
-    state = _remember(current, observation, demand, policy, state, now)
+    unknown = _nothing_to_go_by(current, observation, kind, policy)
+    if unknown is None and demand is not None:
+        state = _watched(current, observation, policy, state, now)
+    settled = _not_ours(current, ownership, policy, state) or _out_of_bounds(current, policy)
+    if settled is not None:
+        return settled, state
+    if unknown is not None or demand is None:
+        return unknown or _hold(current, Reason.NO_LOAD_LINE, "there is no load line to hold the demand against"), state
+    state = _asked(current, observation, demand, policy, state, now)
     if ownership.writer is not None and ownership.standing is Standing.OBEYED:
         patience = format_duration(_patience(policy))
         message = f"{ownership.writer.manager} set {replicas(current)}: left alone for {patience}"
@@ -136,13 +136,15 @@ def _hold(current: int, reason: Reason, message: str, desired: int | None = None
     return Decision(current, current if desired is None else desired, current, reason, message)
 
 
-def _not_ours(current: int, ownership: Ownership, policy: Policy) -> Decision | None:
+def _not_ours(current: int, ownership: Ownership, policy: Policy, state: DecisionState) -> Decision | None:
     """Why the number is not this detector's to set, if it is not."""
     if policy.mode is ScalingMode.MANUAL:
         return _hold(current, Reason.MANUAL, "scaling.mode is Manual: something else owns the replicas")
     if policy.paused:
         return _hold(current, Reason.PAUSED, "spec.paused is true: the replicas stay as they are")
-    if current == 0 and not policy.may_stop:
+    # Nobody has set a number since this detector's own 0: the bounds bring the service back.
+    stopped_here = ownership.writer is None and state.acted is not None and state.acted.replicas == 0
+    if current == 0 and not policy.may_stop and not stopped_here:
         return _hold(current, Reason.AT_ZERO, "somebody set 0 replicas: nothing scales until they set 1 or more")
     writer = ownership.writer
     if writer is not None and ownership.standing is Standing.CONTENDED:
@@ -153,7 +155,7 @@ def _not_ours(current: int, ownership: Ownership, policy: Policy) -> Decision | 
 
 def _out_of_bounds(current: int, policy: Policy) -> Decision | None:
     """The move into the bounds; it needs no measurement."""
-    if current == 0:
+    if current == 0 and policy.may_stop:
         return None
     highest, why = _ceiling(policy)
     if current > highest:
@@ -163,6 +165,8 @@ def _out_of_bounds(current: int, policy: Policy) -> Decision | None:
     lowest = min(policy.floor, highest)
     if current < lowest:
         message = f"{replicas(current)} asked for, fewer than minReplicas {policy.min_replicas}"
+        if current == 0 and policy.min_replicas == 0:
+            message = "0 replicas asked for, and scaleToZeroAfter no longer stops the service"
         return Decision(current, lowest, lowest, Reason.OUT_OF_BOUNDS, message)
     return None
 
@@ -200,17 +204,17 @@ def _nothing_to_go_by(current: int, observation: Observation, kind: DiagnosisKin
     return None
 
 
-def _remember(
-    current: int, observation: Observation, demand: Demand, policy: Policy, state: DecisionState, now: float
-) -> DecisionState:
-    """The state with this tick in it."""
+def _watched(current: int, observation: Observation, policy: Policy, state: DecisionState, now: float) -> DecisionState:
+    """The state with what this tick shows in it, whoever sets the replicas."""
+    gap = state.last_tick is not None and now - state.last_tick > TOLERATED_GAP_INTERVALS * policy.interval
     pending_since = state.pending_since if state.pending_since is not None else now
-    idle_since = state.idle_since if state.idle_since is not None else now
+    # What was while nobody could look, asleep or blind, was not seen to be idle.
+    idle_since = state.idle_since if state.idle_since is not None and not gap else now
     changed = observation.serving != state.serving
     complete = observation.serving >= current
     came = complete and state.pending_since is not None and changed
     startup = now - state.pending_since if came and state.pending_since is not None else state.startup
-    state = replace(
+    return replace(
         state,
         first_seen=now if state.first_seen is None else state.first_seen,
         last_tick=now,
@@ -220,9 +224,17 @@ def _remember(
         startup=min(startup, policy.startup_timeout),
         idle_since=None if observation.busy else idle_since,
     )
+
+
+def _asked(
+    current: int, observation: Observation, demand: Demand, policy: Policy, state: DecisionState, now: float
+) -> DecisionState:
+    """The state with what this tick asks for in it."""
     out, into = state.recommendations.out, state.recommendations.into
     wanted_out = _out_target(current, demand, policy, state, now)
     wanted_in = _replicas_for(demand.total, SCALE_IN_UTILIZATION)
+    if observation.outdated:
+        wanted_in = max(wanted_in, current)  # a surplus by a load line that is not theirs is none
     recommendations = Recommendations(
         out.add(now, wanted_out, min, policy.interval, policy.scale_out_stabilization),
         into.add(now, wanted_in, max, policy.interval, _patience(policy)),
@@ -347,6 +359,12 @@ def _scale_in(
     if observation.quality.coverage < 1.0:
         message = f"{load}; not removing any while {len(observation.quality.missing)} replicas have no data"
         return _hold(current, Reason.INCOMPLETE, message, wanted)
+    if observation.outdated:
+        message = (
+            f"{load}; not removing any while {observation.outdated} of {observation.serving} serving replicas are of "
+            "a configuration before this one"
+        )
+        return _hold(current, Reason.ROLLING_OUT, message, wanted)
     lasting = state.recommendations.into.lasting(now, _patience(policy), max)
     if lasting is None or lasting >= current or not _past_first_window(policy, state, now):
         surplus = format_duration(_patience(policy))

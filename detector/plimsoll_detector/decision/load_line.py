@@ -9,13 +9,14 @@ ratio drifts back to 1, slowly, so that one bad hour does not cost replicas for 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
 from plimsoll_api.v1alpha1 import DiagnosisKind
 from plimsoll_detector.decision.demand import work_ratio
 from plimsoll_detector.decision.policy import LoadLine
+from plimsoll_detector.decision.state import DecisionState, FormerLine
 from plimsoll_detector.observation import Observation, PodReading
 
 RATIO_BOUNDS: Final = (0.5, 2.0)
@@ -47,6 +48,26 @@ class Evidence:
 
     at_most: float | None = None
     at_least: float | None = None
+
+
+def followed(state: DecisionState, line: LoadLine | None, outdated: int) -> DecisionState:
+    """The state with the load line that is predicted now.
+
+    A correction towards thrift ends with the prediction that it corrected. One towards caution goes on until evidence
+    undoes it: what makes one prediction too high is likely to make the next.
+
+    Args:
+        state: what was remembered.
+        line: the predicted load line; None without a recommendation.
+        outdated: serving replicas that it is not the load line of.
+    """
+    if line is None:
+        return state
+    former = state.former
+    if state.line is not None and state.line != line:
+        former = former or FormerLine(state.line, state.line_ratio)
+        state = replace(state, line_ratio=min(state.line_ratio, 1.0))
+    return replace(state, line=line, former=former if outdated else None)
 
 
 def carried(pod: PodReading, line: LoadLine, ratio: float) -> float:

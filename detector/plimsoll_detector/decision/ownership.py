@@ -6,6 +6,7 @@ The rule, in the order in which it is applied when the newest writer of `spec.re
 2. Any other writer, such as a person with `kubectl scale`, is obeyed: the number is the new current one, and it is
    left alone for as long as a surplus must last before scale-in (at least one window). Then scaling goes on from it.
 3. Whoever overwrites this detector's decisions twice within `CONTENTION_SECONDS` is a contender too.
+4. Whoever sets replicas after this detector had set 0 wakes the service, which is what 0 waits for: scaling goes on.
 
 While there is a contender the detector writes nothing and says so (ScalingActive=False, reason Contended). It yields
 until the contender has not written for `CONTENTION_SECONDS`, or somebody else, or the mode, has taken the replicas
@@ -43,11 +44,26 @@ class Writer:
         replicas: what they set.
         at: when that was first seen, in seconds since the epoch. The API server keeps no time of a write through
             `/scale` of a custom resource (kube-apiserver 1.36), so it is this detector's own.
+        woke: whether that ended a stop of this detector's.
     """
 
     manager: str
     replicas: int
     at: float
+    woke: bool = False
+
+
+@dataclass(frozen=True)
+class Acted:
+    """This detector's last write of `/scale`.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+        replicas: what.
+    """
+
+    at: float
+    replicas: int
 
 
 class Standing(StrEnum):
@@ -100,7 +116,7 @@ def judge(
     manager: str | None,
     replicas: int,
     state: OwnershipState,
-    acted_at: float | None,
+    acted: Acted | None,
     patience: float,
     now: float,
 ) -> tuple[Ownership, OwnershipState]:
@@ -110,7 +126,7 @@ def judge(
         manager: who else owns it; None when it is ours or nobody's.
         replicas: its value.
         state: what is remembered.
-        acted_at: when this detector last wrote it; None if never.
+        acted: this detector's last write of it; None if there was none.
         patience: seconds for which a person's number is left alone.
         now: seconds since the epoch.
     """
@@ -118,11 +134,14 @@ def judge(
     if manager is None:
         return Ownership(), OwnershipState(state.seen, strikes)
     seen = state.seen
-    overwrote = acted_at is not None and (seen is None or acted_at > seen.at)
+    overwrote = acted is not None and (seen is None or acted.at > seen.at)
     if seen is None or overwrote or (seen.manager, seen.replicas) != (manager, replicas):
-        seen = Writer(manager, replicas, now)
-        strikes = (*strikes, now) if overwrote else strikes
+        woke = overwrote and acted is not None and acted.replicas == 0 and replicas > 0
+        seen = Writer(manager, replicas, now, woke)
+        strikes = (*strikes, now) if overwrote and not woke else strikes
     state = OwnershipState(seen, strikes)
+    if seen.woke:
+        return Ownership(Standing.FREE, seen), state
     contender = manager in AUTOMATIC_MANAGERS or len(strikes) >= STRIKES
     if contender and now - seen.at < CONTENTION_SECONDS:
         return Ownership(Standing.CONTENDED, seen), state

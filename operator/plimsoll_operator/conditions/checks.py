@@ -97,7 +97,7 @@ def not_accepted(situation: Situation) -> Verdict | None:
     """Nothing moves until the spec changes."""
     if situation.refused is None:
         return None
-    stays = "what runs stays as it is" if situation.deployment else "nothing is created"
+    stays = "what runs keeps its configuration" if situation.deployment else "nothing is created"
     return Verdict("False", Reason.NOT_ACCEPTED, f"{stays} until the spec changes: {situation.refused.message}")
 
 

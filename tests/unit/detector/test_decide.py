@@ -10,6 +10,7 @@ import pytest
 
 from plimsoll_api.v1alpha1 import DiagnosisKind, ScalingMode
 from plimsoll_detector.decision.decide import Reason
+from plimsoll_detector.decision.ownership import Acted
 from plimsoll_detector.decision.policy import Policy
 from plimsoll_detector.observation import Observation, Problem, Quality
 
@@ -179,6 +180,35 @@ def test_an_idle_service_keeps_one_unless_something_would_wake_it(
     assert stopped.current == 1
     assert stopped.ticks(observation(0.0, 1), 30).decision.reason is Reason.SCALE_TO_ZERO
     assert stopped.current == 0
+
+
+def test_idle_time_is_time_in_which_it_was_seen_to_be_idle(policy: Policy, observation: Make, clock: Any) -> None:
+    """Requests may well be served while Prometheus is down, and a sleep is no reason to sleep again."""
+    zero = replace(policy, min_replicas=0, scale_to_zero_after=600.0, wake_signal=True)
+    service = clock(zero, 1)
+    service.ticks(observation(0.0, 1), 60)
+    service.ticks(observation(0.0, 1, quality=BLIND), 600)
+    assert service.tick(observation(0.0, 1)).decision.bounded == 1
+    service.ticks(observation(0.0, 1), 600)
+    assert service.current == 0
+    service.ticks(observation(0.0, 0), 3600)
+    service.current = 1
+    service.ticks(observation(0.0, 1), 585)
+    assert service.current == 1
+
+
+@pytest.mark.parametrize("change", [{"min_replicas": 2}, {"scale_to_zero_after": None}, {"wake_signal": False}])
+def test_a_service_that_was_stopped_here_comes_back_when_it_may_not_be(
+    change: dict[str, Any], policy: Policy, observation: Make, clock: Any, now: float
+) -> None:
+    """Nobody else set 0: what allowed it is gone."""
+    zero = replace(policy, min_replicas=0, scale_to_zero_after=600.0, wake_signal=True)
+    service = clock(zero, 0)
+    service.memory = replace(service.memory, decision=replace(service.memory.decision, acted=Acted(now - 60.0, 0)))
+    assert service.tick(observation(0.0, 0)).decision.bounded == 0
+    service.policy = replace(zero, **change)
+    made = service.tick(observation(0.0, 0))
+    assert (made.decision.reason, made.decision.bounded) == (Reason.OUT_OF_BOUNDS, service.policy.floor)
 
 
 def test_a_new_process_does_not_scale_in_before_a_whole_window(policy: Policy, observation: Make, clock: Any) -> None:

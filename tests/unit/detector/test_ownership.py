@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from plimsoll_api.v1alpha1 import ScalingMode
 from plimsoll_detector.decision.decide import Reason
-from plimsoll_detector.decision.ownership import CONTENTION_SECONDS, foreign_manager
+from plimsoll_detector.decision.ownership import CONTENTION_SECONDS, Acted, foreign_manager
 from plimsoll_detector.decision.policy import Policy
 from plimsoll_detector.observation import Observation
 
@@ -45,7 +46,8 @@ def busy(policy: Policy, observation: Make, clock: Any) -> Any:
     service = clock(policy, 2)
     service.ticks(observation(3.0, 2), 75)
     assert service.current == 4
-    state = replace(service.memory.decision, acted_at=service.now - policy.interval)
+    acted = Acted(service.now - policy.interval, service.current)
+    state = replace(service.memory.decision, acted=acted)
     service.memory = replace(service.memory, decision=state)
     return service
 
@@ -53,7 +55,8 @@ def busy(policy: Policy, observation: Make, clock: Any) -> Any:
 def act(service: Any, made: Any) -> None:
     """Note that the loop wrote a decision down."""
     if made.decision.changes:
-        state = replace(service.memory.decision, acted_at=service.now - service.policy.interval)
+        acted = Acted(service.now - service.policy.interval, service.current)
+        state = replace(service.memory.decision, acted=acted)
         service.memory = replace(service.memory, decision=state)
         service.managed_fields = [entry("plimsoll-detector")]
 
@@ -110,3 +113,39 @@ def test_a_person_who_changes_their_mind_is_none(busy: Any, observation: Make) -
     for replicas in (2, 3, 2, 3):
         busy.current, busy.managed_fields = replicas, [entry("kubectl")]
         assert busy.tick(observation(3.0, 2)).decision.reason is Reason.OBEYED
+
+
+@pytest.mark.parametrize("manager", ["keda-operator", "gateway"])
+def test_waking_a_stopped_service_is_what_zero_waits_for(
+    manager: str, policy: Policy, observation: Make, clock: Any
+) -> None:
+    """Neither contention nor a number to be obeyed, however often; the burst that woke it is met at once."""
+    service = clock(replace(policy, min_replicas=0, scale_to_zero_after=300.0, wake_signal=True), 1)
+    for _ in range(3):
+        while service.current:
+            act(service, service.tick(observation(0.0, service.current)))
+        service.ticks(observation(0.0, 0), 600)
+        service.current, service.managed_fields = 1, [entry(manager)]
+        service.ticks(observation(0.0, 0, starting=1), 60)
+        act(service, service.tick(observation(4.0, 1)))
+        assert service.current > 2
+    assert service.memory.decision.ownership.strikes == ()
+
+
+def test_a_waker_that_goes_on_to_scale_is_a_contender(policy: Policy, observation: Make, clock: Any) -> None:
+    """The HPA of a KEDA object, once the service is awake."""
+    service = clock(replace(policy, min_replicas=0, scale_to_zero_after=300.0, wake_signal=True), 1)
+    while service.current:
+        act(service, service.tick(observation(0.0, 1)))
+    service.current, service.managed_fields = 1, [entry("keda-operator")]
+    assert service.tick(observation(0.5, 1)).decision.reason is Reason.WITHIN_BAND
+    service.current, service.managed_fields = 3, [entry("kube-controller-manager")]
+    assert service.tick(observation(0.5, 3)).decision.reason is Reason.CONTENDED
+
+
+def test_the_load_line_is_measured_whoever_scales(policy: Policy, observation: Make, clock: Any) -> None:
+    """In mode Manual, too: what replicas carry does not depend on who asked for them."""
+    service = clock(replace(policy, mode=ScalingMode.MANUAL), 2)
+    seen = observation(1.4, 2)
+    full = replace(seen, pods=tuple(replace(pod, waiting_floor=3.0) for pod in seen.pods))
+    assert service.ticks(full, 600).memory.decision.line_ratio == pytest.approx(0.7, abs=0.01)

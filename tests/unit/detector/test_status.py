@@ -10,6 +10,7 @@ import pytest
 
 from plimsoll_api.v1alpha1 import LLMServiceSpec, LLMServiceStatus
 from plimsoll_detector import status as statuses
+from plimsoll_detector.decision.ownership import Acted, Standing
 from plimsoll_detector.decision.policy import Policy
 from plimsoll_detector.judgement import Judgement
 from plimsoll_detector.observation import Latency, Observation, Problem, Quality
@@ -28,12 +29,22 @@ PREDICTED = {
 CONFIG = {"accelerator": "NVIDIA-L4", "tensorParallelSize": 2, "pipelineParallelSize": 1}
 
 
-def make_service(status: dict[str, Any] | None = None, replicas: int = 4, **spec: Any) -> Service:
-    """A service as the API server has it."""
+def make_service(
+    status: dict[str, Any] | None = None, replicas: int = 4, owner: str | None = None, **spec: Any
+) -> Service:
+    """A service as the API server has it; `owner` wrote its replicas."""
+    owned = {"manager": owner, "fieldsV1": {"f:spec": {"f:replicas": {}}}}
     manifest = {
         "apiVersion": "plimsoll.dev/v1alpha1",
         "kind": "LLMService",
-        "metadata": {"namespace": "ml", "name": "chat", "uid": "u", "generation": 3, "resourceVersion": "7"},
+        "metadata": {
+            "namespace": "ml",
+            "name": "chat",
+            "uid": "u",
+            "generation": 3,
+            "resourceVersion": "7",
+            "managedFields": [owned] if owner else [],
+        },
         "spec": {"model": {"uri": "hf://org/model"}, "replicas": replicas, **spec},
         "status": {"recommendation": {"predicted": PREDICTED, "config": CONFIG}, **(status or {})},
     }
@@ -175,8 +186,63 @@ def test_a_new_process_goes_on_where_the_last_one_was(judge: Judge, observation:
     assert memory.diagnosis.kind is made.diagnosis.kind
     assert memory.diagnosis.since == pytest.approx(made.diagnosis.since, abs=1.0)
     assert memory.decision.line_ratio == pytest.approx(0.7)
-    assert memory.decision.acted_at == now
+    assert memory.decision.acted == Acted(now, made.decision.bounded)
     assert memory.decision.first_seen is None
+
+
+HISTORY = {"history": [{"at": "2026-01-01T00:00:00Z", "before": 3, "after": 4, "reason": "ScaleOut", "message": ""}]}
+HPA = "kube-controller-manager"
+
+
+@pytest.mark.parametrize(
+    ("owner", "silent", "standing"),
+    [
+        (HPA, 60.0, Standing.CONTENDED),
+        (HPA, 3600.0, Standing.FREE),
+        ("kubectl", 60.0, Standing.OBEYED),
+        ("kubectl", 900.0, Standing.FREE),
+        (None, 3600.0, Standing.FREE),
+    ],
+)
+def test_a_new_process_yields_for_no_longer_than_the_last_one(
+    owner: str | None, silent: float, standing: Standing, observation: Make, clock: Any
+) -> None:
+    """A foreign number that stands is no new write: the half hour is not begun anew, and nothing was overwritten."""
+    service = make_service(HISTORY, owner=owner)
+    fields = service.manifest["metadata"]["managedFields"]
+    first = clock(service.policy, 4, memory=statuses.restore(service), managed_fields=fields, follow=False)
+    status: dict[str, Any] = HISTORY
+    for _ in range(int(silent / 15)):
+        at = first.now
+        made = first.tick(observation(3.0, 4))
+        status = {**status, **statuses.build(make_service(status, owner=owner), made, acted=False, now=at)}
+    again = make_service(status, owner=owner)
+    second = clock(again.policy, 4, memory=statuses.restore(again), managed_fields=fields, now=first.now)
+    made = second.tick(observation(3.0, 4))
+    assert made.ownership.standing is standing
+    assert len(made.memory.decision.ownership.strikes) <= len(first.memory.decision.ownership.strikes)
+
+
+def test_a_correction_is_read_back_whatever_the_line_is_now(judge: Judge, observation: Make, now: float) -> None:
+    """It is a ratio: a recommendation that changed in between does not change it."""
+    service = make_service()
+    made = judge(service, observation(3.0, 4))
+    state = replace(made.memory.decision, line_ratio=0.7)
+    status = statuses.build(service, replace(made, memory=replace(made.memory, decision=state)), acted=False, now=now)
+    line = {"predicted": {**PREDICTED, "loadLineRequestsPerSecond": "8"}, "config": CONFIG}
+    restored = statuses.restore(make_service({**status, "recommendation": line}))
+    assert restored.decision.line_ratio == pytest.approx(0.7)
+
+
+def test_the_load_line_is_of_the_lengths_it_was_predicted_for() -> None:
+    """Not of those in a spec that was refused since."""
+    long = {"inputTokens": {"mean": 9000}}
+    of_its_own = {"recommendation": {"predicted": {**PREDICTED, "inputTokensMean": "512"}, "config": CONFIG}}
+    known, unknown = make_service(of_its_own, workload=long), make_service(workload=long)
+    assert known.policy.load_line is not None
+    assert unknown.policy.load_line is not None
+    assert known.policy.load_line.input_tokens_mean == 512.0
+    assert unknown.policy.load_line.input_tokens_mean == 9000.0
 
 
 def test_a_manual_service_has_a_diagnosis_and_no_decision(judge: Judge, observation: Make, now: float) -> None:

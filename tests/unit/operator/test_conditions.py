@@ -71,7 +71,7 @@ def test_a_refused_change_of_something_that_runs(running: Situation) -> None:
     refused = replace(running, refused=InvalidSpecError(Reason.INFEASIBLE, "too big"))
     assert verdict(ConditionType.CONFIG_RECOMMENDED, refused).reason == "Kept"
     assert verdict(A, refused).reason == "Serving"
-    assert verdict(P, refused).message == "what runs stays as it is until the spec changes: too big"
+    assert verdict(P, refused).message == "what runs keeps its configuration until the spec changes: too big"
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,56 @@ async def test_what_ran_before_a_refused_change_goes_on(harness: Any, service: A
     assert harness.condition("ConfigRecommended")[:2] == ("True", "Kept")
 
 
+async def test_scaling_goes_on_after_a_refused_change(harness: Any, service: Any) -> None:
+    """What runs keeps its configuration, not its replicas: else all that scaling did meanwhile came at once."""
+    harness.kube.put(service())
+    await harness.settle()
+    revision = harness.kube.see(LLM_SERVICE, "ml", "chat")["status"]["revision"]
+    harness.answer = _refuse("does not fit")
+    harness.kube.put(service(engine={"tensorParallelSize": 2}))
+    await harness.settle()
+    harness.kube.put(LLM_SERVICE.manifest("ml", "chat", spec={"replicas": 5}), "plimsoll-detector")
+    await harness.settle()
+    assert harness.kube.see(DEPLOYMENT, "ml", "chat-engine")["spec"]["replicas"] == 5
+    assert harness.kube.see(LLM_SERVICE, "ml", "chat")["status"]["revision"] == revision
+    harness.kube.put(service(engine={"tensorParallelSize": 2}, paused=True))
+    harness.kube.put(LLM_SERVICE.manifest("ml", "chat", spec={"replicas": 3}), "plimsoll-detector")
+    await harness.settle()
+    assert harness.kube.see(DEPLOYMENT, "ml", "chat-engine")["spec"]["replicas"] == 5
+
+
+async def test_scaling_that_a_policy_forbids_is_told(harness: Any, service: Any) -> None:
+    harness.kube.put(service())
+    await harness.settle()
+
+    def policy(number: int, verb: str, kind: str, name: str) -> None:
+        if verb == "apply" and kind == DEPLOYMENT.kind:
+            raise Forbidden(403, "Forbidden", "admission webhook denied the request: frozen until Monday")
+
+    harness.kube.before = policy
+    harness.kube.put(LLM_SERVICE.manifest("ml", "chat", spec={"replicas": 5}), "plimsoll-detector")
+    await harness.settle()
+    status, reason, text = harness.condition("Progressing")
+    assert (status, reason) == ("False", "ChildRefused")
+    assert "frozen until Monday" in text
+
+
+async def test_the_status_names_the_revision_that_its_recommendation_is_of(harness: Any, service: Any) -> None:
+    """The same that pods say they were made from, so that the load line is held against those it is of."""
+    harness.kube.put(service())
+    await harness.settle()
+    seen = []
+    for sequences in (None, 64):
+        if sequences:
+            harness.kube.put(service(engine={"maxNumSeqs": sequences}))
+            await harness.settle()
+        template = harness.kube.see(DEPLOYMENT, "ml", "chat-engine")["spec"]["template"]
+        status = harness.kube.see(LLM_SERVICE, "ml", "chat")["status"]
+        assert status["revision"] == template["metadata"]["annotations"][names.REVISION_ANNOTATION]
+        seen.append(status["revision"])
+    assert seen[0] != seen[1]
+
+
 async def test_the_detectors_part_of_the_status_is_its_own(harness: Any, service: Any) -> None:
     harness.kube.put(service())
     await harness.settle()
