@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from plimsoll_api import names
 from plimsoll_api.v1alpha1 import LLMServiceSpec
+from plimsoll_detector.decision.ownership import foreign_manager
 from plimsoll_detector.features import Key
 from plimsoll_detector.observation import PodFacts
 from plimsoll_detector.service import Manifest, Rules, Service, read, seconds_of
@@ -89,7 +90,7 @@ class FleetApi:
             except Conflict:
                 live = await self._api.get(LLM_SERVICE, namespace, name)
                 if live is None or not _same_spec(live, service):
-                    return False
+                    return live is not None and _written(live, service, replicas)
                 version = live["metadata"]["resourceVersion"]
             except NotFound:
                 return False
@@ -140,6 +141,14 @@ def _same_spec(live: Manifest, service: Service) -> bool:
     """Whether an object is still the one a decision is about."""
     metadata = live["metadata"]
     return (metadata["uid"], int(metadata.get("generation", 0))) == (service.uid, service.generation)
+
+
+def _written(live: Manifest, service: Service, replicas: int) -> bool:
+    """Whether an object is as this very write left it: its answer was lost, and it was sent again."""
+    metadata, once = live["metadata"], service.generation + 1
+    same = (metadata["uid"], int(metadata.get("generation", 0))) == (service.uid, once)
+    ours = foreign_manager(metadata.get("managedFields") or ()) is None
+    return same and ours and live["spec"].get("replicas") == replicas
 
 
 def pod_facts(pod: Manifest) -> PodFacts:

@@ -130,6 +130,27 @@ def test_a_killed_pod_does_truncate(sandbox: Sandbox, sandbox_namespace: str, ap
     assert summary.truncated + summary.failed > 0
 
 
+def test_a_roll_out_truncates_no_stream(sandbox: Sandbox, sandbox_namespace: str, apply_service: Apply) -> None:
+    """The streams of a replica that is replaced for its configuration reach their end on it."""
+    url = apply_service("rolled", scaling=BY_HAND)
+    [before] = pods(sandbox, sandbox_namespace, "rolled")
+
+    def act() -> None:
+        change = '{"spec":{"engine":{"maxNumSeqs":60}}}'
+        sandbox.kubectl("patch", "llm", "rolled", "-n", sandbox_namespace, "--type=merge", "-p", change)
+        newest = ("wait", "-n", sandbox_namespace, "--for=jsonpath={.status.recommendation.config.maxNumSeqs}=60")
+        sandbox.kubectl(*newest, "--timeout=30s", "llm/rolled", timeout=60.0)
+        deployment = ("status", "-n", sandbox_namespace, "deployment/rolled-engine", "--timeout=120s")
+        sandbox.kubectl("rollout", *deployment, timeout=150.0)
+
+    summary = summarise(asyncio.run(stream_while(url, "rolled", act, tokens=3 * STREAM_TOKENS)))
+    assert outcome(summary) == (STREAMS, 0, 0), summary.errors
+    [after] = pods(sandbox, sandbox_namespace, "rolled")
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    status = sandbox.kubectl.json("get", "llm", "rolled", "-n", sandbox_namespace)["status"]
+    assert after["metadata"]["annotations"][names.REVISION_ANNOTATION] == status["revision"]
+
+
 def outcome(summary: Summary) -> tuple[int, int, int]:
     """(completed, failed or timed out, truncated)."""
     return summary.completed, summary.failed + summary.timed_out, summary.truncated

@@ -174,7 +174,8 @@ class FakeKube:
         field_manager: str,
         resource_version: str | None = None,
     ) -> int:
-        manifest = resource.manifest(namespace, name, spec={"replicas": replicas})
+        metadata = {"resourceVersion": resource_version} if resource_version else {}
+        manifest = resource.manifest(namespace, name, metadata=metadata, spec={"replicas": replicas})
         self._write("scale", manifest, field_manager, lambda: self._merge(manifest, field_manager, True, ""))
         return replicas
 
@@ -273,8 +274,11 @@ class FakeKube:
             return None
         found: Manifest = rebuilt(copy.deepcopy(self.objects[key]))
         found["metadata"].update(copy.deepcopy(self.meta[key]))
+        scales = {"f:spec": {"f:replicas": {}}}
         found["metadata"]["managedFields"] = [
-            {"manager": manager, "operation": "Apply"} for manager in sorted(self.owners[key]) if manager
+            {"manager": who, "operation": "Apply", "fieldsV1": scales if ("spec", "replicas") in paths else {}}
+            for who, paths in sorted(self.owners[key].items())
+            if who
         ]
         return found
 

@@ -212,8 +212,9 @@ def _watched(current: int, observation: Observation, policy: Policy, state: Deci
     idle_since = state.idle_since if state.idle_since is not None and not gap else now
     changed = observation.serving != state.serving
     complete = observation.serving >= current
-    came = complete and state.pending_since is not None and changed
-    startup = now - state.pending_since if came and state.pending_since is not None else state.startup
+    asked_more_at = now if state.asked is not None and current > state.asked else state.asked_more_at
+    came = complete and changed and state.asked_more_at is not None
+    startup = now - state.asked_more_at if came and state.asked_more_at is not None else state.startup
     return replace(
         state,
         first_seen=now if state.first_seen is None else state.first_seen,
@@ -221,6 +222,8 @@ def _watched(current: int, observation: Observation, policy: Policy, state: Deci
         serving=observation.serving,
         changed_at=now if changed else state.changed_at,
         pending_since=None if complete else pending_since,
+        asked=current,
+        asked_more_at=None if complete else asked_more_at,
         startup=min(startup, policy.startup_timeout),
         idle_since=None if observation.busy else idle_since,
     )

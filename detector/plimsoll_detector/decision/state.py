@@ -36,6 +36,8 @@ class DecisionState:
         serving: replicas that served at the last tick.
         changed_at: when that number last changed.
         pending_since: since when fewer serve than are asked for; None while all do.
+        asked: replicas asked for at the last tick.
+        asked_more_at: when more were asked for than before, until all serve; None for replicas that were lost.
         startup: seconds from asking for more replicas until all served, as last seen.
         idle_since: since when there is no request; None while there are.
         acted: this detector's last write of `/scale`.
@@ -51,6 +53,8 @@ class DecisionState:
     serving: int | None = None
     changed_at: float | None = None
     pending_since: float | None = None
+    asked: int | None = None
+    asked_more_at: float | None = None
     startup: float = STARTUP_SECONDS
     idle_since: float | None = None
     acted: Acted | None = None

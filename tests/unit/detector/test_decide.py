@@ -12,6 +12,7 @@ from plimsoll_api.v1alpha1 import DiagnosisKind, ScalingMode
 from plimsoll_detector.decision.decide import Reason
 from plimsoll_detector.decision.ownership import Acted
 from plimsoll_detector.decision.policy import Policy
+from plimsoll_detector.decision.state import STARTUP_SECONDS
 from plimsoll_detector.observation import Observation, Problem, Quality
 
 Make = Callable[..., Observation]
@@ -82,6 +83,17 @@ def test_pending_replicas_are_supply(policy: Policy, observation: Make, clock: A
     assert made.decision.reason is Reason.WAITING_FOR_REPLICAS
     service.tick(replace(observation(8.0, 2), waiting=500.0))
     assert service.current == 10
+
+
+def test_how_long_a_start_takes_is_learnt_from_starts(policy: Policy, observation: Make, clock: Any) -> None:
+    """Not from a replica that was lost and found no GPU for half an hour: a queue could wait as long, then."""
+    service = clock(policy, 2)
+    service.ticks(observation(1.4, 2), 300)
+    service.ticks(observation(1.4, 1, starting=1), 1500)
+    assert service.tick(observation(1.4, 2)).memory.decision.startup == STARTUP_SECONDS
+    assert service.tick(observation(3.0, 2)).decision.bounded == 4
+    service.ticks(observation(3.0, 3, starting=1), 300)
+    assert service.tick(observation(3.0, 4)).memory.decision.startup == 300.0
 
 
 def test_a_queue_on_settled_replicas_asks_for_more(policy: Policy, observation: Make, clock: Any) -> None:
