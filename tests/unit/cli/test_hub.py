@@ -79,6 +79,10 @@ def handler_of(hub: Hub) -> type[http.server.BaseHTTPRequestHandler]:
             self.answer(body=True)
 
         def answer(self, *, body: bool) -> None:
+            if "org/model" not in self.path:
+                # Ports are used again: a Prometheus may still scrape the one an engine had here before.
+                self.send(404, b"{}", {}, body)
+                return
             given, asked = self.headers.get("authorization"), self.headers.get("range")
             hub.asked.append((self.command, self.path, asked))
             hub.tokens.append(given or "")
