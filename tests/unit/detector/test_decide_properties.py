@@ -97,6 +97,27 @@ def test_it_never_scales_in_while_above_target(
 
 
 @examples
+@given(loads=loads, factor=st.floats(0.1, 10.0), outdated=st.integers(1, 20), current=st.integers(2, 20))
+def test_a_roll_out_removes_nothing(
+    loads: list[float], factor: float, outdated: int, current: int, policy: Policy, observation: Make, clock: Any
+) -> None:
+    """Whatever the new load line is; and what is asked for carries the load by either of the two."""
+    assert policy.load_line is not None
+    line = policy.load_line
+    other = replace(line, requests_per_second=line.requests_per_second * factor, concurrency=line.concurrency * factor)
+    service = clock(replace(policy, scale_in_stabilization=0.0), current)
+    service.tick(observation(loads[0], current))
+    service.policy = replace(service.policy, load_line=other)
+    for load in loads:
+        for _ in range(8):
+            before = service.current
+            made = service.tick(observation(load, before, outdated=min(outdated, before)))
+            assert made.decision.bounded >= before
+            assert made.demand is not None
+            assert made.demand.total >= load / 2.0
+
+
+@examples
 @given(loads=loads, current=st.integers(1, 20), problem=st.sampled_from(list(Problem)))
 def test_blind_holds(
     loads: list[float], current: int, problem: Problem, policy: Policy, observation: Make, clock: Any
