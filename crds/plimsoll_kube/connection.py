@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
@@ -18,6 +19,10 @@ SERVICE_ACCOUNT_DIRECTORY: Final = "/var/run/secrets/kubernetes.io/serviceaccoun
 """Where a kubelet mounts a pod's token and the API server's authority."""
 SERVICE_ACCOUNT_VARIABLE: Final = "PLIMSOLL_SERVICE_ACCOUNT_DIRECTORY"
 """Names another folder with the same files, for a token that is projected elsewhere."""
+
+
+_UNUSABLE: Final = (config.ConfigException, OSError, yaml.YAMLError, TypeError, ValueError, AttributeError, KeyError)
+"""What reading a kubeconfig raises: to its loader a file that is empty, or no mapping, is a fault in the program."""
 
 
 class NoClusterError(Exception):
@@ -44,9 +49,9 @@ async def load_configuration(kubeconfig: Path | None, context: str | None = None
             )
         else:
             _use_service_account(configuration)
-    except (config.ConfigException, OSError) as error:
+    except _UNUSABLE as error:
         hint = f"cannot use kubeconfig {chosen}" if chosen else "give --kubeconfig or set KUBECONFIG outside a cluster"
-        raise NoClusterError(f"no Kubernetes API server: {hint}: {error}") from error
+        raise NoClusterError(f"no Kubernetes API server: {hint}: {_why(error)}") from error
     if (urlsplit(configuration.host).hostname or "").startswith(("127.", "localhost", "::1")):
         configuration.client_session_kwargs = {"trust_env": False}  # a proxy cannot reach this machine's loopback
     return configuration
@@ -63,13 +68,19 @@ def current_namespace(kubeconfig: Path | None, context: str | None = None) -> st
         return "default"
     try:
         contexts, current = config.list_kube_config_contexts(config_file=chosen)  # type: ignore[no-untyped-call]
-    except (config.ConfigException, OSError) as error:
-        raise NoClusterError(f"cannot use kubeconfig {chosen}: {error}") from error
+    except _UNUSABLE as error:
+        raise NoClusterError(f"cannot use kubeconfig {chosen}: {_why(error)}") from error
     named = {item["name"]: item for item in contexts}
     if context is not None and context not in named:
         raise NoClusterError(f"kubeconfig {chosen} has no context {context!r}: it has {', '.join(sorted(named))}")
     wanted = current if context is None else named[context]
     return str(wanted["context"].get("namespace") or "default")
+
+
+def _why(error: Exception) -> str:
+    """Why a kubeconfig cannot be used, on one line."""
+    told = isinstance(error, (config.ConfigException, OSError, yaml.YAMLError))
+    return " ".join(str(error).split()) if told else "it is not a kubeconfig"
 
 
 def _use_service_account(configuration: Configuration) -> None:

@@ -149,9 +149,8 @@ class _LogLook:
         now = snapshots[-1]
         if now.at - self._last >= _LOG_EVERY_SECONDS or now.at < self._last:
             self._last = now.at
-            self._console.print(
-                view.log_line(now, phase_at(now.at, self._phases) if progress else "starting"), highlight=False
-            )
+            phase = phase_at(now.at, self._phases) if progress else "starting"
+            self._console.print(view.log_line(now, phase), highlight=False, markup=False)
 
 
 def client_line(progress: Progress | None) -> str:

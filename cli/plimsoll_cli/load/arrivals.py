@@ -36,6 +36,9 @@ DEFAULT_HOLD_SECONDS: Final = 30.0
 MOST_REQUESTS: Final = 2_000_000
 """Of one run. All are drawn, and all records kept, before the report: about 1 KiB of memory each."""
 
+MOST_TOKENS: Final = 16_000_000
+"""Of a prompt or an answer: more than any model's context, and 64 MiB of text."""
+
 # Options that mean something only for some shapes, or for a trace: one that would be ignored is refused.
 _TRACE: Final = "trace"
 _FOR: Final[dict[str, tuple[str, ...]]] = {
@@ -137,6 +140,8 @@ def lengths(option: str, text: str, context: int | None = None) -> LengthDistrib
     """
     mean, colon, p95 = text.partition(":")
     try:
+        if not all(float(number) <= MOST_TOKENS for number in (mean, p95) if number):
+            raise ValueError(f"{text!r} is not up to {MOST_TOKENS:,} tokens")
         return Lognormal(float(mean), float(p95), context) if colon else Fixed(int(mean))
     except ValueError as error:
         if "could not convert" in str(error) or "invalid literal" in str(error):

@@ -13,9 +13,11 @@ from typing import Any, Final
 import click
 import uvloop
 from rich.console import Console
+from rich.text import Text
 
 from plimsoll_cli.errors import CommandError
 from plimsoll_cli.load.arrivals import Traffic, TrafficOptions, traffic_of
+from plimsoll_cli.load.connection import checked
 from plimsoll_cli.load.document import full_document
 from plimsoll_cli.load.options import judging_options, target_options, traffic_options
 from plimsoll_cli.load.plan import LoadPlan, Objectives
@@ -88,15 +90,19 @@ async def _test_service(options: dict[str, Any], console: Console) -> tuple[Load
         if not options["no_record"]:
             try:
                 record = await write_record(kube, target, result, summary)
-                console.print(f"recorded as ConfigMap {namespace}/{record}", highlight=False)
+                console.print(f"recorded as ConfigMap {namespace}/{record}", highlight=False, markup=False)
             except ApiError as error:  # the test itself is done and shown; do not throw it away
-                console.print(f"[yellow]not recorded in the cluster:[/] {error}", highlight=False)
+                console.print(Text(f"not recorded in the cluster: {error}", style="yellow"))
     return result, summary
 
 
 async def _test(options: dict[str, Any], target: Target | None, console: Console) -> tuple[LoadResult, Summary]:
     """Run one test and show it."""
     plan = _plan(options, _traffic(options, target), target)
+    try:
+        checked(plan.url)
+    except ValueError as error:
+        raise CommandError(f"--{error}", BAD_INPUT) from None
     plan = replace(plan, model=await served_model(plan.url, plan.model or None, plan.api_key))
     result = await _run(plan, console)
     summary = summarise(result)
@@ -147,7 +153,9 @@ async def _run(plan: LoadPlan, console: Console) -> LoadResult:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, stop.set)
     count = len(plan.requests)
-    console.print(f"sending {count:,} requests to {plan.model} at {plan.url}: {plan.label}", highlight=False)
+    console.print(
+        f"sending {count:,} requests to {plan.model} at {plan.url}: {plan.label}", highlight=False, markup=False
+    )
     try:
         with ProgressDisplay(console) as display:
             return await run_load(plan, display.show, stop=stop)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from plimsoll_cli.load.events import EventReader, error_message
 from plimsoll_cli.load.histogram import Histogram
@@ -18,6 +18,8 @@ from plimsoll_cli.load.http1 import ProtocolError, ResponseReader
 _ERROR_BODY_BYTES: Final = 65_536
 """How much of an error's body is read."""
 _HTTP_OK: Final = 200
+_CONNECT_SECONDS: Final = 5.0
+"""How long an address of several may take to answer: longer than a lost SYN takes to be sent again, twice."""
 
 clock: Final[Callable[[], float]] = time.perf_counter
 """The one clock of a test (s). An event loop's own is read once per iteration and, with uvloop, in milliseconds."""
@@ -63,23 +65,60 @@ class Endpoint:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
+def checked(url: str) -> SplitResult:
+    """The parts of a base URL.
+
+    Raises:
+        ValueError: it is not http(s)://host[:port][/path].
+    """
+    wrong = ValueError(f"url {url!r}: write it as http://host:port")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise wrong from None
+    if not usable or parts.query or parts.fragment or parts.username:
+        raise wrong
+    return parts
+
+
 async def resolve(url: str, path: str, api_key: str | None) -> Endpoint:
     """The endpoint of a base URL; its name is resolved once, so that no request waits for a resolver.
+
+    Where a name has several addresses, those count that something listens on: `localhost` is often of both families
+    while the server is of one.
 
     Raises:
         ValueError: the URL is not http(s)://host[:port][/path].
         OSError: the name does not resolve.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError(f"url {url!r}: write it as http://host:port")
+    parts = checked(url)
+    assert parts.hostname is not None
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, proto=6)
-    addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+    addresses = await _listening(tuple(dict.fromkeys(str(entry[4][0]) for entry in found)), port)
     base = parts.path.rstrip("/").removesuffix("/v1")
     tls = ssl.create_default_context() if secure else None
     return Endpoint(parts.hostname, port, addresses, base + path, tls, api_key)
+
+
+async def _listening(addresses: tuple[str, ...], port: int) -> tuple[str, ...]:
+    """Those of several addresses that take a connection; all when none does, for the requests to say why."""
+
+    async def listens(address: str) -> bool:
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                _, writer = await asyncio.open_connection(address, port)
+        except OSError:  # TimeoutError is one
+            return False
+        writer.close()
+        return True
+
+    if len(addresses) == 1:
+        return addresses
+    found = await asyncio.gather(*map(listens, addresses))
+    return tuple(address for address, ok in zip(addresses, found, strict=True) if ok) or addresses
 
 
 class CompletionStream(asyncio.Protocol):

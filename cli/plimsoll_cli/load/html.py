@@ -19,7 +19,7 @@ from plimsoll_cli.load.statistics import (
     tpot_seconds,
     ttft_seconds,
 )
-from plimsoll_cli.load.terminal import has_limits, headline
+from plimsoll_cli.load.terminal import has_limits, headline, is_met
 from plimsoll_cli.report.charts import Limit, Line, cumulative, ranked, timeseries
 from plimsoll_cli.report.figures import duration_text, share_text
 from plimsoll_cli.report.page import Section, Tile, Tone, page
@@ -63,22 +63,21 @@ def load_sections(result: LoadResult, summary: Summary) -> list[Section]:
 def latency_table(summary: Summary, objectives: Objectives) -> str:
     """TTFT, TPOT, ITL and E2E in percentiles beside their objectives."""
 
-    def row(
-        name: str, values: Percentiles, limit: float | None, at: float | None
-    ) -> tuple[str, list[float | None], str]:
+    def row(name: str, values: Percentiles, field: str, limit: float | None) -> tuple[str, list[float | None], str]:
         figures = [values.mean, values.p50, values.p90, values.p95, values.p99, values.maximum]
         if limit is None:
             return name, figures, ""
-        verdict = "met" if at is not None and at <= limit else "missed"
-        return name, figures, f"p{objectives.percentile} {duration_text(at)}, {verdict} {duration_text(limit)}"
+        verdict = "met" if is_met(field, summary, objectives) else "missed"
+        at, within = summary.at_percentile[field], share_text(summary.within[field] or 0.0)
+        text = f"p{objectives.percentile} {duration_text(at)}, {within} within {duration_text(limit)}: {verdict}"
+        return name, figures, text
 
-    reached = summary.at_percentile
     rows = [
-        row("TTFT", summary.ttft, objectives.ttft, reached["ttft"]),
-        row("TTFT from send", summary.ttft_from_send, None, None),
-        row("TPOT", summary.tpot, objectives.tpot, reached["tpot"]),
-        row("ITL", summary.itl, None, None),
-        row("E2E", summary.e2e, objectives.e2e, reached["e2e"]),
+        row("TTFT", summary.ttft, "ttft", objectives.ttft),
+        row("TTFT from send", summary.ttft_from_send, "", None),
+        row("TPOT", summary.tpot, "tpot", objectives.tpot),
+        row("ITL", summary.itl, "", None),
+        row("E2E", summary.e2e, "e2e", objectives.e2e),
     ]
     return percentile_table(rows, ["mean", "p50", "p90", "p95", "p99", "max"])
 

@@ -91,7 +91,9 @@ class Summary:
     itl: Percentiles
     e2e: Percentiles
     at_percentile: dict[str, float | None]
-    """TTFT, TPOT and E2E at the objectives' percentile."""
+    """TTFT, TPOT and E2E at the objectives' percentile, of the requests that have one."""
+    within: dict[str, float | None]
+    """Share of the ended requests that completed within an objective, by the name of each that is set."""
     attainment: float | None
     """Share of the requests that met every objective at once; None when none ended."""
     goodput: float
@@ -150,6 +152,7 @@ def summarise(result: LoadResult) -> Summary:
         at_percentile={
             name: _at(values, objectives.percentile) for name, values in (("ttft", ttft), ("tpot", tpot), ("e2e", e2e))
         },
+        within={name: float(ok.sum()) / ended if ended else None for name, ok in each_met(records, objectives).items()},
         attainment=met / ended if ended else None,
         goodput=_per(met, result.elapsed),
         requests_per_minute=_per_minute(records, result.plan.duration),
@@ -165,15 +168,20 @@ def meets(records: Records, objectives: Objectives) -> Bools:
     A request of one token has no TPOT and cannot miss it.
     """
     met: Bools = records.outcome == Outcome.COMPLETED
-    limits = (
-        (objectives.ttft, ttft_seconds(records)),
-        (objectives.tpot, np.nan_to_num(tpot_seconds(records), nan=0.0)),
-        (objectives.e2e, e2e_seconds(records)),
-    )
-    for limit, values in limits:
-        if limit is not None:
-            met = met & (values <= limit)
+    for within in each_met(records, objectives).values():
+        met = met & within
     return met
+
+
+def each_met(records: Records, objectives: Objectives) -> dict[str, Bools]:
+    """Which requests completed and met an objective, by the name of each that is set."""
+    completed = records.outcome == Outcome.COMPLETED
+    limits = {
+        "ttft": (objectives.ttft, ttft_seconds(records)),
+        "tpot": (objectives.tpot, np.nan_to_num(tpot_seconds(records), nan=0.0)),
+        "e2e": (objectives.e2e, e2e_seconds(records)),
+    }
+    return {name: completed & (values <= limit) for name, (limit, values) in limits.items() if limit is not None}
 
 
 def percentiles(values: Floats) -> Percentiles:

@@ -40,7 +40,7 @@ def status_table(services: Sequence[ServiceFigures], *, namespaces: bool) -> Ren
             share(one.attainment),
             age(one.age),
         ]
-        table.add_row(*([one.namespace] if namespaces else []), *row)
+        _row(table, *([one.namespace] if namespaces else []), *row)
     return table
 
 
@@ -61,7 +61,7 @@ def top_table(services: Sequence[ServiceFigures], *, namespaces: bool) -> Render
             number(one.cost_per_hour),
             number(one.cost_per_million),
         ]
-        table.add_row(*([one.namespace] if namespaces else []), *row)
+        _row(table, *([one.namespace] if namespaces else []), *row)
     return table
 
 
@@ -88,7 +88,7 @@ def explain_view(service: Mapping[str, Any], figures: ServiceFigures) -> Rendera
         return Group(head, _conditions((service.get("status") or {}).get("conditions") or ()))
     reasons = _table("FIELD", "VALUE", "BECAUSE")
     for reason in recommendation["reasons"]:
-        reasons.add_row(reason["field"], reason["value"], reason["because"])
+        _row(reasons, reason["field"], reason["value"], reason["because"])
     confidence = Text(f"confidence {recommendation['confidence']}")
     parts: list[RenderableType] = [
         head, confidence, reasons, _memory(recommendation["ledger"]), _predicted(recommendation, service)
@@ -96,7 +96,7 @@ def explain_view(service: Mapping[str, Any], figures: ServiceFigures) -> Rendera
     if alternatives := recommendation.get("alternatives"):
         table = _table("NOT CHOSEN", "COST/H", "BECAUSE")
         for one in alternatives:
-            table.add_row(one["summary"], one.get("hourlyCost") or "-", one["rejectedBecause"])
+            _row(table, one["summary"], one.get("hourlyCost") or "-", one["rejectedBecause"])
         parts.append(table)
     return Group(*parts)
 
@@ -114,7 +114,7 @@ def _facts(figures: ServiceFigures, status: Mapping[str, Any]) -> RenderableType
         ("cost per hour", number(figures.cost_per_hour)),
         ("url", status.get("url") or "-"),
     ):
-        table.add_row(Text(name, style="dim"), value)
+        _row(table, Text(name, style="dim"), value)
     return table
 
 
@@ -123,14 +123,14 @@ def _conditions(conditions: Iterable[Mapping[str, Any]]) -> RenderableType:
     for one in conditions:
         good = (one["status"] == "True") != (one["type"] in _BAD_WHEN_TRUE)
         style = "yellow" if one["status"] == "Unknown" else "green" if good else "red"
-        table.add_row(one["type"], Text(one["status"], style=style), one["reason"], one["message"])
+        _row(table, one["type"], Text(one["status"], style=style), one["reason"], one["message"])
     return table
 
 
 def _history(history: Iterable[Mapping[str, Any]]) -> RenderableType:
     table = _table("AT", "REPLICAS", "WHY")
     for one in history:
-        table.add_row(one["at"], f"{one['before']} -> {one['after']}", one.get("message") or one["reason"])
+        _row(table, one["at"], f"{one['before']} -> {one['after']}", one.get("message") or one["reason"])
     return table
 
 
@@ -144,16 +144,16 @@ def _memory(ledger: Mapping[str, Any]) -> RenderableType:
         ("kvCacheGib", "KV cache"),
         ("totalGib", "in all"),
     ):
-        table.add_row(name, str(ledger[field]))
+        _row(table, name, str(ledger[field]))
     return table
 
 
 def _predicted(recommendation: Mapping[str, Any], service: Mapping[str, Any]) -> RenderableType:
     predicted, observed = recommendation["predicted"], (service.get("status") or {}).get("observed") or {}
     table = _table("OF ONE REPLICA", "PREDICTED", "MEASURED")
-    table.add_row("TTFT", predicted["ttft"], observed.get("ttft") or "-")
-    table.add_row("TPOT", predicted["tpot"], observed.get("tpot") or "-")
-    table.add_row("load line, requests/s", predicted["loadLineRequestsPerSecond"], observed.get("loadLine") or "-")
+    _row(table, "TTFT", predicted["ttft"], observed.get("ttft") or "-")
+    _row(table, "TPOT", predicted["tpot"], observed.get("tpot") or "-")
+    _row(table, "load line, requests/s", predicted["loadLineRequestsPerSecond"], observed.get("loadLine") or "-")
     return table
 
 
@@ -162,6 +162,11 @@ def _table(*columns: str, namespaces: bool = False) -> Table:
     for column in (*(["NAMESPACE"] if namespaces else []), *columns):
         table.add_column(column, overflow="fold")
     return table
+
+
+def _row(table: Table, *cells: RenderableType) -> None:
+    """A row in which text is text: brackets in what the cluster says are no markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
 
 
 def _ready(one: ServiceFigures) -> str:

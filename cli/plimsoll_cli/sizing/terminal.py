@@ -315,7 +315,7 @@ def variations_view(found: Sequence[Variation]) -> RenderableType:
 
 def show(view: RenderableType) -> None:
     """Print to the terminal; where there is none, without colours and as wide as a document."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = DOCUMENT_WIDTH
     console.print(view)
@@ -323,7 +323,7 @@ def show(view: RenderableType) -> None:
 
 def as_plain_text(view: RenderableType) -> str:
     """The view without colours, for a file."""
-    console = Console(file=StringIO(), width=DOCUMENT_WIDTH, color_system=None, highlight=False)
+    console = Console(file=StringIO(), width=DOCUMENT_WIDTH, color_system=None, highlight=False, markup=False)
     with console.capture() as captured:
         console.print(view)
     return captured.get()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import signal
@@ -20,7 +21,7 @@ from plimsoll_runtime.engine import cache_config, sizing
 from plimsoll_runtime.engine.core import EngineCore
 from plimsoll_runtime.engine.generation import Limits
 from plimsoll_runtime.engine.metrics import EngineMetrics
-from plimsoll_runtime.engine.server import EngineServer
+from plimsoll_runtime.engine.server import MAX_BODY, EngineServer
 from plimsoll_runtime.engine.settings import Settings, UsageError, parse
 
 USAGE_EXIT: Final = 2
@@ -99,7 +100,13 @@ async def _run_until_stopped(settings: Settings, core: EngineCore, server: Engin
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     engine = asyncio.create_task(core.run())
-    web_server = web.Server(server.handle, handler_cancellation=True, access_log=None, keepalive_timeout=KEEP_ALIVE)
+    web_server = web.Server(
+        server.handle,
+        request_factory=functools.partial(web.BaseRequest, client_max_size=MAX_BODY, loop=loop),
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=KEEP_ALIVE,
+    )
     runner = web.ServerRunner(web_server, shutdown_timeout=ABORT_GRACE)
     await runner.setup()
     site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from plimsoll_runtime.engine import api_errors, tokens
+from plimsoll_runtime.engine import api_errors, schema, tokens
 
 COMPLETION_MAX_TOKENS: Final = 16
 """max_tokens of /v1/completions when none is given (OpenAI's default, and vLLM's)."""
@@ -61,7 +61,7 @@ def parse(raw: bytes, *, chat: bool, limits: Limits) -> Generation:
     Raises:
         ApiError: it cannot be served, with vLLM's status, type and words.
     """
-    body = _object(raw)
+    body = schema.typed(_object(raw))
     prompt = _chat_prompt(body) if chat else _completion_prompt(body)
     model = _checked_model(body, limits)
     _check_scalars(body)
@@ -149,18 +149,7 @@ def _content(content: object) -> str:
 
 def _whole(body: Mapping[str, Any], field: str, least: int, *, named: bool = True) -> None:
     value = body.get(field)
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise api_errors.schema_error(
-            "int_parsing" if isinstance(value, str) else "int_type",
-            f"body.{field}",
-            "Input should be a valid integer, unable to parse string as an integer"
-            if isinstance(value, str)
-            else "Input should be a valid integer",
-            value,
-        )
-    if value < least:
+    if value is not None and value < least:
         message = f"{field} must be at least {least}, got {value}."
         raise api_errors.invalid(message, field, value) if named else api_errors.unusable(message)
 

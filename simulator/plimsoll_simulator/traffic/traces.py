@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from datetime import UTC, datetime
 from typing import Final
 
@@ -59,7 +60,10 @@ def _row(row: list[str], columns: tuple[int, ...], line: int) -> Request:
 def _seconds(text: str) -> float:
     """Seconds in a number or an ISO 8601 date and time (UTC where it names no zone)."""
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(seconds):
+        raise ValueError(f"{text} is no time")
+    return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from aiohttp import web
 
 from plimsoll_kube.client import KubeClient
-from plimsoll_kube.connection import NoClusterError
+from plimsoll_kube.connection import NoClusterError, current_namespace
 from plimsoll_kube.errors import ApiUnavailable, Conflict, Forbidden, Gone, Invalid, NotFound, error_of
 from plimsoll_kube.events import EventRecorder
 from plimsoll_kube.following import Change, follow
@@ -241,6 +242,17 @@ async def test_no_cluster_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_
         await KubeClient.connect()
     with pytest.raises(NoClusterError, match="none"):
         await KubeClient.connect(tmp_path / "none")
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "- a\n", "{", "clusters: 5\n", "a: b: c\n"])
+async def test_a_file_that_is_no_kubeconfig_is_named(content: str, tmp_path: Path) -> None:
+    """Whatever is in it: one line with the file's name, and no traceback."""
+    file = tmp_path / "config.yaml"
+    file.write_text(content, encoding="utf-8")
+    for use in (KubeClient.connect(file), asyncio.to_thread(current_namespace, file)):
+        with pytest.raises(NoClusterError, match=r"config\.yaml") as refused:
+            await use
+        assert "\n" not in str(refused.value)
 
 
 def test_paths() -> None:

@@ -83,6 +83,12 @@ async def test_too_little_attainment_is_exit_code_1(endpoint) -> None:  # type: 
         (["--shape", "poisson", "--rate", "1e12", "--duration", "1s"], "about 1e+12 requests"),
         ([*SHORT, "--rate-factor", "1e9"], "one run sends at most 2,000,000"),
         ([*SHORT, "--input-tokens", "0"], "--input-tokens: a length must be 1 token or more, not 0"),
+        ([*SHORT, "--input-tokens", "99999999999999999999"], "is not up to 16,000,000 tokens"),
+        ([*SHORT, "--output-tokens", "inf:inf"], "is not up to 16,000,000 tokens"),
+        ([*SHORT, "--url", "localhost:8000"], "--url 'localhost:8000': write it as http://host:port"),
+        ([*SHORT, "--url", "ftp://127.0.0.1"], "write it as http://host:port"),
+        ([*SHORT, "--url", "http://[::1"], "write it as http://host:port"),
+        ([*SHORT, "--url", "http://127.0.0.1:99999"], "write it as http://host:port"),
     ],
 )
 def test_wrong_input_is_exit_code_2(arguments: list[str], complaint: str) -> None:

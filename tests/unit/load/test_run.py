@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from plimsoll_cli.load import LoadPlan, Objectives, Outcome, Progress, run_load, summarise
+from plimsoll_cli.load.connection import resolve
 from plimsoll_simulator.traffic import Request
 
 
@@ -123,6 +124,18 @@ async def test_a_request_without_an_answer_times_out_from_its_scheduled_time(end
 async def test_a_closed_port_fails_every_request(endpoint) -> None:  # type: ignore[no-untyped-def]
     result = await run_load(plan("http://127.0.0.1:1", evenly(3, 0.1)))
     assert summarise(result).errors == {"connection refused": 3}
+
+
+async def test_addresses_on_which_nothing_listens_are_left_out(endpoint, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """`localhost` is of both families on most machines, the server of one; where all refuse, the requests say so."""
+    port = endpoint.url.rpartition(":")[2]
+
+    async def both(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(None, None, 6, "", (address, int(port))) for address in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+    assert summarise(await run_load(plan(f"http://localhost:{port}", evenly(10, 0.1)))).completed == 10
+    assert (await resolve("http://localhost:1", "/", None)).addresses == ("127.0.0.2", "127.0.0.1")
 
 
 async def test_stopping_keeps_what_was_measured(endpoint) -> None:  # type: ignore[no-untyped-def]

@@ -6,12 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from plimsoll_cli.load import LoadPlan, LoadResult, Objectives, Outcome, summarise
 from plimsoll_cli.load.document import full_document, summary_document
 from plimsoll_cli.load.histogram import Histogram
 from plimsoll_cli.load.records import Record, Records
 from plimsoll_cli.load.statistics import LAG_LIMIT_SECONDS, meets, series
+from plimsoll_cli.load.terminal import is_met, summary_view
 from plimsoll_simulator.traffic import Request
 
 
@@ -71,6 +73,18 @@ def test_a_single_token_cannot_miss_the_time_per_token() -> None:
     assert (summary.attainment, summary.tpot.count) == (1.0, 0)
 
 
+def test_an_objective_is_held_against_every_request() -> None:
+    """Ten answers within 100 ms and ten that never came: the answered ones alone would say that it is met."""
+    records = [record(i, 0.1, 0.01) for i in range(10)]
+    records += [record(i, 0.1, 0.01, Outcome.TIMED_OUT) for i in range(10, 20)]
+    objectives = Objectives(ttft=0.5, e2e=0.1)
+    summary = summarise(result(records, ttft=0.5, e2e=0.1))
+    assert summary.within == {"ttft": 0.5, "e2e": 0.0}
+    assert summary.at_percentile["ttft"] == pytest.approx(0.1)
+    assert not is_met("ttft", summary, objectives)
+    assert is_met("ttft", summarise(result(records[:10], ttft=0.5)), objectives)
+
+
 def test_own_lag_decides_whether_figures_are_trusted() -> None:
     assert summarise(result([record(0, 0.1, 0.01)])).trusted
     assert not summarise(result([record(0, 0.1, 0.01, lag=2 * LAG_LIMIT_SECONDS)])).trusted
@@ -81,6 +95,18 @@ def test_no_requests_have_no_attainment() -> None:
     assert summary.attainment is None
     assert summary.ttft.p50 is None
     json.dumps(summary_document(result([Record(7, 100, 11)]), summary), allow_nan=False)
+
+
+def test_a_servers_words_are_shown_as_they_are() -> None:
+    """Brackets in them are no markup: not lost, and no crash after a whole run."""
+    said = ["conversation must end with [/INST]", "1 validation error [type=missing] :warning:"]
+    records = [record(i, 0.1, 0.01, Outcome.FAILED) for i in range(2)]
+    for one, text in zip(records, said, strict=True):
+        one.error = text
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(summary_view(summarise(result(records)), Objectives()))
+    assert all(text in capture.get() for text in said)
 
 
 def test_the_series_adds_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import signal
@@ -99,6 +100,19 @@ async def test_errors_and_slowness_are_injected(engine: Start) -> None:
         assert time.monotonic() - began > 0.3
         async with session.post(f"{url}/admin/faults", json={"nonsense": 1}) as response:
             assert response.status == 400
+
+
+async def test_a_prompt_of_megabytes_is_read(engine: Start) -> None:
+    """A context of a million tokens as ids: what it does not fit in is the model, not the server."""
+    url = engine().url
+    body = io.BytesIO(json.dumps({**SHORT, "prompt": [128_000] * 400_000}).encode())
+    headers = {"Content-Type": "application/json"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{url}/v1/completions", data=body) as response,
+    ):
+        assert response.status == 400
+        assert "maximum context length" in (await response.json())["error"]["message"]
 
 
 async def test_admin_is_off_by_default(engine: Start) -> None:

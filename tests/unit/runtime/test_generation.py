@@ -102,3 +102,33 @@ def test_what_cannot_be_served_is_refused(body: Any, chat: bool, status: int, wo
     assert caught.value.status == status
     assert words in caught.value.message
     assert caught.value.body()["error"]["code"] == status
+
+
+def test_numbers_are_taken_as_vllm_takes_them() -> None:
+    """In pydantic's lax mode: tried with vLLM 0.32's CompletionRequest."""
+    for five in (5, "5", 5.0, " 5 ", "5.0"):
+        assert len(parse({"prompt": "hello", "max_tokens": five, "ignore_eos": True}).output) == 5
+    assert parse({"prompt": "hello", "seed": "7"}).output == parse({"prompt": "hello", "seed": 7}).output
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"),
+    [
+        ({"seed": "a"}, "int_parsing"),
+        ({"seed": 1.5}, "int_from_float"),
+        ({"seed": [1]}, "int_type"),
+        ({"seed": 2**70}, "less_than_equal"),
+        ({"seed": -(2**70)}, "greater_than_equal"),
+        ({"max_tokens": 5.5}, "int_from_float"),
+        ({"min_tokens": "x"}, "int_parsing"),
+        ({"stop": 5}, "string_type"),
+        ({"stop": ["a", 1]}, "string_type"),
+        ({"stream": True, "stream_options": "x"}, "model_type"),
+    ],
+)
+def test_types_are_refused_with_pydantics_kind(field: dict[str, Any], kind: str) -> None:
+    """As vLLM 0.32's CompletionRequest does; none of them is a fault of the engine."""
+    with pytest.raises(ApiError) as refused:
+        parse({"prompt": "hello", **field})
+    assert refused.value.status == 400
+    assert f"'{kind}'" in str(refused.value.body())

@@ -112,3 +112,12 @@ def _command() -> Any:
     from plimsoll_cli.services.commands import top
 
     return top
+
+
+def test_brackets_in_what_the_cluster_says_are_no_markup() -> None:
+    """The API server names containers so, and chat templates have tags that look like rich's own."""
+    said = "containers with unready status: [engine]; it ends with [/INST]"
+    conditions = [{"type": "Available", "status": "False", "reason": "NoReplicaReady", "message": said}]
+    decision = {"message": said, "current": 1, "bounded": 1, "reason": "Blind"}
+    one = {**SERVING, "status": {**SERVING["status"], "conditions": conditions, "decision": decision}}
+    assert printed(views.status_view(one, figures_of(one, NOW))).count(said) == 2

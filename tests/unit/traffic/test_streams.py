@@ -40,6 +40,8 @@ def test_plain_seconds_and_other_columns_are_read() -> None:
         ("seconds,input_tokens,output_tokens\n", "no requests"),
         ("seconds,input_tokens,output_tokens\n1,2,3\n1,x,3\n", "line 3: '1,x,3'"),
         ("seconds,input_tokens,output_tokens\nyesterday,2,3\n", "line 2"),
+        ("seconds,input_tokens,output_tokens\n0,2,3\nnan,2,3\n", "line 3"),
+        ("seconds,input_tokens,output_tokens\ninf,2,3\n", "line 2"),
         ("seconds,input_tokens,output_tokens\n1,-2,3\n", "line 2.*negative"),
         ("seconds,input_tokens,output_tokens\n1,2\n", "line 2"),
     ],
