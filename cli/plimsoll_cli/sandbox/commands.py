@@ -141,11 +141,18 @@ def down(name: str, everything: bool) -> None:
     if not everything and name not in names:
         click.echo(f"sandbox {name} does not run")
         return
+    left = []
     for one in names if everything else [name]:
-        running = RunningSandbox.find(one)
+        try:
+            running = RunningSandbox.find(one)
+        except CommandError as error:
+            left.append(error)
+            continue
         with progress.step(f"ending sandbox {one}"):
             running.end()
         click.echo(f"sandbox {one} has ended")
+    if left:
+        raise CommandError("; ".join(map(str, left)), left[0].exit_code)
 
 
 @sandbox.command()
@@ -192,6 +199,8 @@ def _status_table(name: str, running: RunningSandbox, standings: Sequence[Standi
 def logs(component: str, name: str, follow: bool) -> None:
     """Print a component's log (also: sandbox, audit)."""
     path = RunningSandbox.find(name).log(component)
+    if not path.exists():
+        raise CommandError(f"{component} has written no log yet: it would be {path}")
     with path.open("r", encoding="utf-8", errors="replace") as file:
         while True:
             click.echo(file.read(), nl=False)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from plimsoll_cli.errors import CommandError
-from plimsoll_cli.sandbox import binaries, kubeconfig
+from plimsoll_cli.sandbox import binaries, kubeconfig, loopback
 from plimsoll_cli.sandbox.addresses import AddressBlock, Ports, ReservedBlock, free_ports, reserve_block
 from plimsoll_cli.sandbox.certificates import Authority, KeyPair, create_authority
 from plimsoll_cli.sandbox.fleet import Fleet
@@ -265,7 +265,8 @@ def answers(url: str, layout: Layout) -> bool:
     try:
         trust = ssl.create_default_context(cafile=str(layout.certificates / "ca.crt"))
         trust.load_cert_chain(layout.certificates / "etcd-client.crt", layout.certificates / "etcd-client.key")
-        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS, context=trust) as answer:  # noqa: S310 (an address of our own)
+        opener = loopback.opener(urllib.request.HTTPSHandler(context=trust))
+        with opener.open(url, timeout=ANSWER_SECONDS) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

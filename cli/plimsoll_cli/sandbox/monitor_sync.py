@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from plimsoll_cli.sandbox import prometheus
+from plimsoll_cli.sandbox import loopback, prometheus
 
 _LOG: Final = logging.getLogger("plimsoll.sandbox.prometheus")
 _PERIOD_SECONDS: Final = 1.0
@@ -23,11 +23,6 @@ _PERIOD_SECONDS: Final = 1.0
 _TIMEOUT_SECONDS: Final = 5.0
 _RULES_FOLDER: Final = "rules"
 _API: Final = "/apis/monitoring.coreos.com/v1"
-
-
-def _direct(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
-    """Opens addresses of this machine: through no proxy, and without a look at an environment that others change."""
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), *handlers)
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,9 @@ class Source:
         headers = {"Authorization": f"Bearer {self.token}"}
         request = urllib.request.Request(f"{self.url}{_API}/{plural}", headers=headers)  # noqa: S310
         trust = ssl.create_default_context(cafile=str(self.authority))
-        with _direct(urllib.request.HTTPSHandler(context=trust)).open(request, timeout=_TIMEOUT_SECONDS) as answer:
+        with loopback.opener(urllib.request.HTTPSHandler(context=trust)).open(
+            request, timeout=_TIMEOUT_SECONDS
+        ) as answer:
             items: list[dict[str, Any]] = json.load(answer)["items"]
             return items
 
@@ -170,7 +167,7 @@ class MonitorSync:
         """Tell Prometheus; a configuration it refuses is an error that names it."""
         request = urllib.request.Request(f"{self._prometheus_url}/-/reload", method="POST")  # noqa: S310
         try:
-            _direct().open(request, timeout=_TIMEOUT_SECONDS).close()
+            loopback.opener().open(request, timeout=_TIMEOUT_SECONDS).close()
         except urllib.error.HTTPError as error:
             raise ValueError(f"Prometheus refuses {self._config}: {error.read().decode()[:300]}") from error
 

@@ -43,7 +43,7 @@ def agent_config(
     """
     name, _, value = marker.partition("=")
     return AgentConfig(
-        nodes=tuple(node_config(shape, number) for number, shape in enumerate(options.nodes, start=1)),
+        nodes=tuple(map(node_config, options.nodes, options.node_names)),
         pod_cidr=layout.block.pod_cidr,
         state_directory=layout.root / "node-agent",
         images=(*engine_images(options), *product_images(), ImageEntry(pattern=_LOCAL_IMAGES, local=True)),
@@ -56,13 +56,13 @@ def agent_config(
     )
 
 
-def node_config(shape: NodeShape, number: int) -> NodeConfig:
+def node_config(shape: NodeShape, name: str) -> NodeConfig:
     """One machine as the agent registers it."""
     capacity = {"cpu": shape.cpu, "memory": shape.memory, "pods": PODS_PER_NODE}
     if shape.gpus:
         capacity[GPU] = str(shape.gpus)
     return NodeConfig(
-        name=shape.name or f"node-{number}",
+        name=name,
         gpu_product=shape.product,
         gpu_memory_mib=gpu_memory_mib(shape.product),
         capacity=capacity,

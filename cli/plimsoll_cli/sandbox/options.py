@@ -89,8 +89,20 @@ class SandboxOptions:
             raise CommandError(
                 f"--without {','.join(unknown)}: only {', '.join(OPTIONAL_COMPONENTS)} can be left out", 2
             )
+        called = self.node_names
+        if twice := sorted({one for one in called if called.count(one) > 1}):
+            raise CommandError(f"--node: two are called {twice[0]}; give each a name of its own", 2)
+        for option, count in (("--operators", self.operators), ("--detectors", self.detectors)):
+            if count < 1:
+                component = option.removeprefix("--").removesuffix("s")
+                raise CommandError(f"{option} {count}: at least 1; --without={component} leaves it out", 2)
         if min(self.scrape_interval, self.detector_interval) < 1:
             raise CommandError("--scrape-interval and --detector-interval: at least 1 s", 2)
+
+    @property
+    def node_names(self) -> list[str]:
+        """Of its nodes, in their order; those without a name are numbered."""
+        return [node.name or f"node-{number}" for number, node in enumerate(self.nodes, 1)]
 
     @property
     def state_directory(self) -> Path:

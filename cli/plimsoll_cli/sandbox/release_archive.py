@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import platform
 import tarfile
@@ -71,6 +72,6 @@ def _get(url: str) -> bytes:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 (pinned https addresses)
             body: bytes = answer.read()
             return body
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise UnavailableError(f"{url} does not answer: {reason}") from error

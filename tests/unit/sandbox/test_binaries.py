@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -194,6 +195,24 @@ def test_a_release_with_another_checksum_is_refused(release_server: tuple[str, P
     with pytest.raises(release_archive.UnavailableError, match="published is ffff"):
         release_archive.fetch(Release(f"{url}/etcd.tar.gz", f"{url}/SHA256SUMS", "etcd-v3/etcd"), output)
     assert not output.exists()
+
+
+def test_an_interrupted_download_is_unavailable(tmp_path: Path) -> None:
+    """A connection that breaks off in the body: go on to the build, too."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(release_archive.UnavailableError, match="does not answer"):
+            release_archive.fetch(Release(f"{url}/etcd", f"{url}/etcd.sha256"), tmp_path / "etcd")
+        thread.join()
 
 
 def test_a_release_that_is_not_there_is_unavailable(release_server: tuple[str, Path], tmp_path: Path) -> None:

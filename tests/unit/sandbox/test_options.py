@@ -51,6 +51,10 @@ def test_a_malformed_node_is_refused_with_the_fix(text: str, says: str) -> None:
         ({"name": "../x"}, "--name"),
         ({"without": frozenset({"etcd"})}, "--without etcd"),
         ({"scrape_interval": 0.1}, "at least 1 s"),
+        ({"nodes": (NodeShape(name="a"), NodeShape("NVIDIA-L4", 1, "a"))}, "--node: two are called a"),
+        ({"nodes": (NodeShape(name="node-2"), NodeShape())}, "--node: two are called node-2"),
+        ({"operators": 0}, "--operators 0: at least 1; --without=operator"),
+        ({"detectors": -1}, "--detectors -1: at least 1; --without=detector"),
     ],
 )
 def test_options_out_of_range_are_refused(changes: dict[str, object], says: str) -> None:
@@ -64,7 +68,9 @@ def test_options_out_of_range_are_refused(changes: dict[str, object], says: str)
     st.builds(
         SandboxOptions,
         name=st.sampled_from(["default", "demo-2"]),
-        nodes=st.lists(st.builds(NodeShape, name=st.sampled_from(["", "n"])), min_size=1, max_size=3).map(tuple),
+        nodes=st.lists(
+            st.builds(NodeShape, name=st.sampled_from(["", "n"])), min_size=1, max_size=2, unique_by=lambda n: n.name
+        ).map(tuple),
         engine=st.sampled_from(["simulated", "vllm"]),
         without=st.frozensets(st.sampled_from(["operator", "detector"])),
         operator_arguments=st.lists(st.text(max_size=5), max_size=2).map(tuple),

@@ -83,11 +83,20 @@ class PodWorker:
 
     async def run(self) -> None:
         """The pod's whole life here."""
+        if status.is_terminal(self.pod.get("status") or {}):
+            # It ended under an earlier agent: all of it has been told, and the scheduler counts its GPUs as free.
+            self._give_gpus_back()
+            self._show_logs()
+            await self._deleting.wait()
+        else:
+            await self._live_and_tell()
+        await self._finish()
+
+    async def _live_and_tell(self) -> None:
+        """Run the pod until it is deleted, and write its status meanwhile."""
         publishing = asyncio.create_task(self._publish_changes())
         try:
-            if status.is_terminal(self.pod.get("status") or {}):
-                self._show_logs()
-            elif await self._admit():
+            if await self._admit():
                 await self._live_until_deleted()
             self._changed.set()
             await self._deleting.wait()
@@ -95,7 +104,6 @@ class PodWorker:
             publishing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await publishing
-        await self._finish()
 
     def _show_logs(self) -> None:
         """A pod that ended under an earlier agent: only its logs are of interest."""
@@ -163,6 +171,9 @@ class PodWorker:
                 continue
             taken[self.uid] = tuple({index for indices in assigned.values() for index in indices})
             return assigned
+
+    def _give_gpus_back(self) -> None:
+        self.agent.gpus_taken.get(self.node.name, {}).pop(self.uid, None)
 
     def _make_workers(self, context: PodContext) -> None:
         """One worker per container, showing what an earlier agent left.
@@ -296,13 +307,13 @@ class PodWorker:
         )
         self._sent = wanted
         if status.phase(view, self.pod["spec"].get("restartPolicy", "Always")) in ("Succeeded", "Failed"):
-            self.agent.gpus_taken.get(self.node.name, {}).pop(self.uid, None)
+            self._give_gpus_back()
 
     async def _finish(self) -> None:
         """Report the end, remove the object, give everything back."""
         self._ended = True
         # Before the object goes: the scheduler may bind the next pod the moment it does.
-        self.agent.gpus_taken.get(self.node.name, {}).pop(self.uid, None)
+        self._give_gpus_back()
         metadata = self.pod["metadata"]
         while not self._gone:
             try:
