@@ -147,8 +147,9 @@ class Reconciler:
             situation = replace(situation, recommendation=current.recommendation, paused=spec.paused)
             if not spec.paused:
                 inputs = await self._inputs(observed, spec, current.recommendation)
-                situation = replace(situation, revision=revision_of(children_of(inputs)))
-                situation = await self._apply(observed, inputs, current.recommendation, situation)
+                children = children_of(inputs)
+                situation = replace(situation, revision=revision_of(children))
+                situation = await self._apply(observed, inputs, children, current.recommendation, situation)
                 situation = await self._step_down(observed, spec, current, situation, now)
         except InvalidSpecError as error:
             situation = await self._follow_replicas(observed, situation)
@@ -173,14 +174,18 @@ class Reconciler:
         return replace(situation, deployment=live)
 
     async def _apply(
-        self, observed: Observed, inputs: ServiceInputs, recommendation: RecommendationStatus, situation: Situation
+        self,
+        observed: Observed,
+        inputs: ServiceInputs,
+        children: list[Manifest],
+        recommendation: RecommendationStatus,
+        situation: Situation,
     ) -> Situation:
         """Seed the replicas of a new service, then apply and prune its children."""
         wanted = inputs.spec.replicas
         if wanted is None:
             wanted = first_replicas(inputs.spec, recommendation, observed.deployment)
             await self._actuator.seed_replicas(observed, wanted)
-        children = children_of(inputs)
         live = await self._actuator.apply(observed, children, wanted)
         await self._actuator.prune(observed, children)
         return replace(situation, wanted=wanted, deployment=live[DEPLOYMENT.kind, inputs.engine_name])
