@@ -93,8 +93,8 @@ class SandboxOptions:
         if twice := sorted({one for one in called if called.count(one) > 1}):
             raise CommandError(f"--node: two are called {twice[0]}; give each a name of its own", 2)
         for option, count in (("--operators", self.operators), ("--detectors", self.detectors)):
-            if count < 1:
-                component = option.removeprefix("--").removesuffix("s")
+            component = option.removeprefix("--").removesuffix("s")
+            if count < 1 and component not in self.without:
                 raise CommandError(f"{option} {count}: at least 1; --without={component} leaves it out", 2)
         if min(self.scrape_interval, self.detector_interval) < 1:
             raise CommandError("--scrape-interval and --detector-interval: at least 1 s", 2)

@@ -20,6 +20,7 @@ from plimsoll_cli.sandbox import control_plane, state
 from plimsoll_cli.sandbox.certificates import create_authority
 from plimsoll_cli.sandbox.commands import sandbox
 from plimsoll_cli.sandbox.options import sandboxes_directory
+from plimsoll_cli.sandbox.sandbox import LOCK_FILE, STATE_FILE
 
 ADDRESS = "127.65.255.1"
 """As a sandbox has it."""
@@ -31,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     folder = sandboxes_directory() / "starting"
     folder.mkdir(parents=True)
-    with (folder / state.LOCK_FILE).open("a+") as lock:
+    with (folder / LOCK_FILE).open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield sandboxes_directory()
 
@@ -40,10 +41,10 @@ def test_all_that_can_be_ended_is(home: Path, monkeypatch: pytest.MonkeyPatch) -
     """One that cannot be yet is named at the end."""
     running = home / "tested"
     running.mkdir()
-    (running / state.STATE_FILE).write_text(json.dumps({"pid": 1}), encoding="utf-8")
+    (running / STATE_FILE).write_text(json.dumps({"pid": 1}), encoding="utf-8")
     ended: list[str] = []
     monkeypatch.setattr(state.RunningSandbox, "end", lambda self: ended.append(self.directory.name))
-    with (running / state.LOCK_FILE).open("a+") as lock:
+    with (running / LOCK_FILE).open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         outcome = CliRunner().invoke(sandbox, ["down", "--all"])
     assert ended == ["tested"]
@@ -53,7 +54,7 @@ def test_all_that_can_be_ended_is(home: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_log_that_is_not_there_yet_is_said_to_be_absent(home: Path) -> None:
     content = {"pid": 1, "components": [], "auditLog": str(home / "audit.log"), "options": {}}
-    (home / "starting" / state.STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
+    (home / "starting" / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
     outcome = CliRunner().invoke(sandbox, ["logs", "sandbox", "--name", "starting"])
     assert isinstance(outcome.exception, CommandError)
     assert "sandbox has written no log yet" in str(outcome.exception)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import astuple
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,6 +63,12 @@ def test_options_out_of_range_are_refused(changes: dict[str, object], says: str)
     with pytest.raises(CommandError) as failure:
         SandboxOptions(**changes)  # type: ignore[arg-type]
     assert says in str(failure.value)
+
+
+@pytest.mark.parametrize("component", ["operator", "detector"])
+def test_a_component_that_is_left_out_may_be_counted_as_none(component: str) -> None:
+    changes: dict[str, Any] = {f"{component}s": 0}
+    assert component in SandboxOptions(without=frozenset({component}), **changes).without
 
 
 @given(

@@ -40,10 +40,11 @@ class NodeAgent:
         self._written: dict[str, float] = {}
 
     def take_up_records(self) -> None:
-        """Reserve what pods of an earlier agent hold."""
+        """Reserve what pods of an earlier agent hold. Until one's object is seen it may be gone: others wait for it."""
         for record in pod_record.load_all(self.context.config.state_directory):
             self._records[record.uid] = record
             self.context.addresses_taken.add(record.pod_ip)
+            self.context.ending.add(record.uid)
             held = tuple(index for indices in record.gpus.values() for index in indices)
             self.context.gpus_taken.setdefault(record.node, {})[record.uid] = held
 
@@ -104,6 +105,7 @@ class NodeAgent:
                 worker.forget()
             return
         if worker is None:
+            self.context.ending.discard(uid)
             worker = PodWorker(self.context, self.nodes[pod["spec"]["nodeName"]], pod, self._records.pop(uid, None))
             self.workers[uid] = worker
             task = asyncio.create_task(worker.run(), name=f"pod {pod['metadata']['name']}")
@@ -132,6 +134,7 @@ class NodeAgent:
             record = self._records.pop(uid)
             self.context.addresses_taken.discard(record.pod_ip)
             self.context.gpus_taken.get(record.node, {}).pop(uid, None)
+            self.context.ending.discard(uid)
             pod_record.forget(self.context.config.state_directory, uid)
 
     async def _register(self, node: NodeConfig) -> None:

@@ -36,7 +36,7 @@ class AgentContext:
         api_url: the API server's address, for KUBERNETES_SERVICE_HOST and _PORT.
         addresses_taken: pod addresses in use.
         gpus_taken: node to pod uid to the GPU indices it holds.
-        ending: uids of pods whose objects are gone and whose processes still end.
+        ending: uids of pods whose objects are gone, or not seen yet, and whose processes still end.
     """
 
     config: AgentConfig

@@ -47,6 +47,10 @@ class PodWorker:
         self._stop_at: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lives: list[asyncio.Task[None]] = []
+        if status.is_terminal(pod.get("status") or {}):
+            # It ended under an earlier agent, and the scheduler counts its GPUs as free. Not left to `run`: a pod that
+            # is listed before this one is admitted before this one's `run` begins.
+            self._give_gpus_back()
 
     @property
     def folder(self) -> Path:
@@ -84,9 +88,7 @@ class PodWorker:
     async def run(self) -> None:
         """The pod's whole life here."""
         if status.is_terminal(self.pod.get("status") or {}):
-            # It ended under an earlier agent: all of it has been told, and the scheduler counts its GPUs as free.
-            self._give_gpus_back()
-            self._show_logs()
+            self._show_logs()  # it ended under an earlier agent, and all of it has been told
             await self._deleting.wait()
         else:
             await self._live_and_tell()
